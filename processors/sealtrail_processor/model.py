@@ -31,7 +31,7 @@ ORIGINAL = "ORIGINAL"
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One partition of one life of a topic; log_id = cluster id, and topic id where there is one."""
+    """One partition of one life of a topic; log_id = cluster id and topic id, if any."""
 
     log_id: str
     topic: str
@@ -76,7 +76,7 @@ class Finding:
 
 
 def finding_id(log: Log, offset: int, finding: Finding) -> bytes:
-    """Identity of a finding, 16 bytes: found again (a flush done twice, a timer) it is the same row.
+    """Identity of a finding, 16 bytes: found again (by a flush done twice) it is the same row.
 
     The detail is left out: it is for people and may come to say more (a waiting time, a count).
     """
