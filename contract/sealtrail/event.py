@@ -1,0 +1,250 @@
+"""One event: the record that services fill, and its caps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sealtrail import avro
+from sealtrail.errors import EventError, MalformedError
+
+MAX_EVENT_BYTES = 512 * 1024
+MAX_PARENTS = 64
+MAX_ENTITIES = 2048
+MAX_ATTRIBUTES = 64
+MAX_PROTECTED = 32
+TOMBSTONE_ACTIVITY = "sealtrail.encoding-failed"
+# 0001-01-01 and 9999-12-31: beyond these no calendar of our users (Python, ClickHouse, Java) shows
+# a time.
+MIN_MICROS, MAX_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
+
+
+class EventType(StrEnum):
+    """The events of the lineage model."""
+
+    UNKNOWN = "UNKNOWN"
+    CREATE = "CREATE"
+    TRANSFORM = "TRANSFORM"
+    AGGREGATE = "AGGREGATE"
+    TRANSMIT = "TRANSMIT"
+    RECEIVE = "RECEIVE"
+    ACCESS = "ACCESS"
+    ARCHIVE = "ARCHIVE"
+    RESTORE = "RESTORE"
+    DELETE = "DELETE"
+    ATTEST = "ATTEST"
+
+
+class Importance(StrEnum):
+    """Only AUXILIARY events may be sampled out."""
+
+    ESSENTIAL = "ESSENTIAL"
+    AUXILIARY = "AUXILIARY"
+
+
+class ActorKind(StrEnum):
+    """PROV agents."""
+
+    UNKNOWN = "UNKNOWN"
+    SERVICE = "SERVICE"
+    HUMAN = "HUMAN"
+    AUTOMATION = "AUTOMATION"
+
+
+@dataclass(frozen=True, slots=True)
+class ParentRef:
+    """A direct cause: id (16 bytes), its occurred_at (microseconds) and its leaf hash (32 bytes)."""
+
+    event_id: bytes
+    occurred_at: int
+    leaf_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRef:
+    """A version of a dataset: OpenLineage namespace and name; digest is SHA-256, 32 bytes."""
+
+    namespace: str
+    name: str
+    version: str | None = None
+    digest: bytes | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """PROV agent; the id of a HUMAN is a tenant-keyed pseudonym."""
+
+    id: str
+    kind: ActorKind = ActorKind.SERVICE
+    on_behalf_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code that ran."""
+
+    repository: str
+    revision: str
+    image_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """A personal value under a key per subject."""
+
+    subject: bytes
+    key_id: bytes
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceEvent:
+    """Field by field as schemas/avro/ProvenanceEvent.avsc; occurred_at in microseconds since 1970, salt 16 bytes."""
+
+    occurred_at: int
+    salt: bytes
+    event_type: EventType
+    activity: str
+    actor: Actor
+    parents: tuple[ParentRef, ...] = ()
+    importance: Importance = Importance.ESSENTIAL
+    run_id: bytes | None = None
+    inputs: tuple[EntityRef, ...] = ()
+    outputs: tuple[EntityRef, ...] = ()
+    code: Code | None = None
+    trace_id: bytes | None = None
+    span_id: bytes | None = None
+    policy: str | None = None
+    backfill: bool = False
+    attributes: dict[str, str] = field(default_factory=dict)
+    protected: tuple[Protected, ...] = ()
+    commitments: tuple[bytes, ...] = ()
+
+    def check(self) -> None:
+        """Caps of docs/wire-format.md.
+
+        Raises:
+            EventError: one is exceeded.
+        """
+        caps = (
+            ("parents", len(self.parents), MAX_PARENTS),
+            ("inputs and outputs", len(self.inputs) + len(self.outputs), MAX_ENTITIES),
+            ("attributes", len(self.attributes), MAX_ATTRIBUTES),
+            ("protected", len(self.protected), MAX_PROTECTED),
+        )
+        for name, count, cap in caps:
+            if count > cap:
+                raise EventError(
+                    f"event has {count} {name}, at most {cap}", hint="split it into child events"
+                )
+        if not MIN_MICROS <= self.occurred_at <= MAX_MICROS:
+            raise EventError(
+                f"occurred_at {self.occurred_at} is no time of the calendar",
+                hint="microseconds since 1970-01-01 UTC",
+            )
+
+    def encode(self) -> bytes:
+        """Canonical Avro of the event.
+
+        Raises:
+            EventError: a cap is exceeded or a value does not fit.
+        """
+        self.check()
+        try:
+            data = avro.codec("ProvenanceEvent").encode(self.value())
+        except MalformedError as error:
+            raise EventError(f"event: {error.message}") from None
+        if len(data) > MAX_EVENT_BYTES:
+            raise EventError(
+                f"event has {len(data)} bytes, at most {MAX_EVENT_BYTES}",
+                hint="split it into child events",
+            )
+        return data
+
+    def value(self) -> dict[str, Any]:
+        """The Avro record as plain values."""
+        record = {name: getattr(self, name) for name in _NAMES}
+        record["event_type"] = str(self.event_type)
+        record["importance"] = str(self.importance)
+        record["parents"] = [_plain(p) for p in self.parents]
+        record["actor"] = _plain(self.actor) | {"kind": str(self.actor.kind)}
+        record["inputs"] = [_plain(e) for e in self.inputs]
+        record["outputs"] = [_plain(e) for e in self.outputs]
+        record["code"] = None if self.code is None else _plain(self.code)
+        record["protected"] = [_plain(p) for p in self.protected]
+        record["commitments"] = list(self.commitments)
+        return record
+
+
+_NAMES = tuple(ProvenanceEvent.__dataclass_fields__)
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def tombstone(occurred_at: int, salt: bytes, producer: str, reason: str) -> ProvenanceEvent:
+    """What stands in the chain when an event could not be encoded after its id was given out."""
+    return ProvenanceEvent(
+        occurred_at=occurred_at,
+        salt=salt,
+        event_type=EventType.UNKNOWN,
+        activity=TOMBSTONE_ACTIVITY,
+        actor=Actor(producer),
+        attributes={"reason": reason[:200]},
+    )
+
+
+def causal_prefix(data: bytes) -> tuple[int, list[ParentRef]]:
+    """(occurred_at, parents) from the first two fields of an event, whatever its schema version.
+
+    Written out, not by a schema: it is strict (minimal varints, one positive block), and it is the
+    hot path.
+
+    Raises:
+        MalformedError: not decodable, not canonical, a time outside of the calendar, or too many
+            parents.
+    """
+    try:
+        occurred_at, at = _long(data, 0)
+        if not MIN_MICROS <= occurred_at <= MAX_MICROS:
+            raise MalformedError("event: occurred_at is no time of the calendar")
+        if data[at] == 0:
+            return occurred_at, []
+        count, at = _long(data, at)
+        if not 0 < count <= MAX_PARENTS:
+            raise MalformedError(f"event: block of {count} parents")
+        parents = []
+        for _ in range(count):
+            event_id = data[at : at + 16]
+            when, at = _long(data, at + 16)
+            leaf = data[at : at + 32]
+            at += 32
+            if not MIN_MICROS <= when <= MAX_MICROS:
+                raise MalformedError("event: a parent's time is no time of the calendar")
+            parents.append(ParentRef(event_id, when, leaf))
+        if data[at] != 0:
+            raise MalformedError("event: parents are not one block")
+    except IndexError:
+        raise MalformedError("event: ends within its first two fields") from None
+    return occurred_at, parents
+
+
+def _long(data: bytes, at: int) -> tuple[int, int]:
+    """A minimal zig-zag varint (Avro specification, "Binary Encoding") and where it ends."""
+    start = at
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            break
+        shift += 7
+        if shift > 63:
+            raise MalformedError("event: varint is too long")
+    if (byte == 0 and at - start > 1) or number >= 1 << 64:
+        raise MalformedError("event: varint is not minimal")
+    return (number >> 1) ^ -(number & 1), at

@@ -1,0 +1,347 @@
+"""Key records and schema pins: what operators sign, and the directory that batches are judged by.
+
+Rules:
+- a record counts when at least `threshold` distinct operator keys of the pinned root signed it;
+- the highest version of a key wins, revocation is terminal, an older version or a copy changes
+  nothing;
+- a batch that arrived at t is judged with exactly the records that arrived at or before t.
+
+I/O is not handled here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from bisect import insort
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from sealtrail import avro, dsse
+from sealtrail.errors import (
+    ConfigurationError,
+    ContractError,
+    KeyRefusedError,
+    MalformedError,
+    NotCanonicalError,
+    SignatureError,
+)
+from sealtrail.keys import PublicKey, public_key
+from sealtrail.statement import ZERO
+
+# A retired or expired key's batches may still lie in a spool: how long after its end they are
+# taken, microseconds.
+SPOOL_GRACE_US = 7 * 86_400 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRoot:
+    """The pinned operator keys and how many of them must sign."""
+
+    threshold: int
+    keys: tuple[PublicKey, ...]
+
+    def to_json(self) -> str:
+        """The text of a trust root file."""
+        keys = [base64.b64encode(k.der).decode() for k in self.keys]
+        return json.dumps({"threshold": self.threshold, "keys": keys}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TrustRoot:
+        """Read a trust root file.
+
+        Raises:
+            ConfigurationError: it is not one.
+        """
+        hint = "make one with: sealtrail keys init-root"
+        try:
+            value = json.loads(text)
+            keys = tuple(
+                PublicKey.from_der(base64.b64decode(k, validate=True)) for k in value["keys"]
+            )
+            threshold = int(value["threshold"])
+        except (ValueError, KeyError, TypeError, RecursionError, KeyRefusedError) as error:
+            raise ConfigurationError(f"trust root cannot be read: {error}", hint=hint) from None
+        if not 1 <= threshold <= len(set(keys)) or len(set(keys)) != len(keys):
+            raise ConfigurationError(
+                "trust root: threshold and distinct keys do not fit", hint=hint
+            )
+        return cls(threshold, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """End of a key: time in microseconds since 1970, reason RETIRED or COMPROMISED."""
+
+    time: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What a key may sign; times in microseconds since 1970. Fields as schemas/avro/KeyRecord.avsc."""
+
+    fingerprint: bytes
+    version: int
+    previous: bytes
+    algorithm: str
+    public_key: bytes
+    producer: str
+    tenant: str
+    environment: str
+    topics: tuple[str, ...]
+    valid_from: int
+    valid_until: int | None = None
+    revocation: Revocation | None = None
+
+    def encode(self) -> bytes:
+        """Canonical Avro, the bytes that operators sign."""
+        value = _fields(self) | {"topics": list(self.topics)}
+        value["revocation"] = None if self.revocation is None else _fields(self.revocation)
+        return avro.codec("KeyRecord").encode(value)
+
+    @classmethod
+    def decode(cls, data: bytes) -> KeyRecord:
+        """Read canonical bytes and check the record by itself.
+
+        Raises:
+            ContractError: malformed, not canonical, or a key that is refused.
+        """
+        value = avro.codec("KeyRecord").decode(data)
+        end = value["revocation"]
+        record = cls(
+            **value
+            | {
+                "topics": tuple(value["topics"]),
+                "revocation": None if end is None else Revocation(**end),
+            }
+        )
+        key = public_key(record.public_key)
+        if key.fingerprint != record.fingerprint or key.algorithm != record.algorithm:
+            raise MalformedError("key record: fingerprint or algorithm is not the key's")
+        if record.version < 1 or (record.version == 1) != (record.previous == ZERO):
+            raise MalformedError("key record: version and previous do not fit")
+        if not record.topics or list(record.topics) != sorted(set(record.topics)):
+            raise MalformedError("key record: topics are not sorted, or empty")
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaPin:
+    """An event schema that operators allow under a subject, from a time (microseconds since 1970) on."""
+
+    subject: str
+    fingerprint: bytes
+    valid_from: int
+    schema: str
+
+    def encode(self) -> bytes:
+        """Canonical Avro, the bytes that operators sign."""
+        return avro.codec("SchemaPin").encode(_fields(self))
+
+    @classmethod
+    def decode(cls, data: bytes) -> SchemaPin:
+        """Read canonical bytes; the schema is checked as hostile and must match its fingerprint.
+
+        Raises:
+            ContractError: malformed, not canonical or a schema that is refused.
+        """
+        pin = cls(**avro.codec("SchemaPin").decode(data))
+        codec = avro.Codec(avro.parse_json(pin.schema))
+        if codec.fingerprint != pin.fingerprint:
+            raise MalformedError("schema pin: fingerprint is not the schema's")
+        if not same_causal_prefix(codec.schema):
+            raise MalformedError("schema pin: the first two fields are not the causal prefix")
+        return pin
+
+
+Record = KeyRecord | SchemaPin
+
+
+def same_causal_prefix(schema: avro.Schema) -> bool:
+    """Whether a schema's first two fields deeply equal the frozen ones (doc apart). Avro's rules ignore field order."""
+    ours = avro.without(avro.load_schema("ProvenanceEvent"), "doc")
+    theirs = avro.without(schema, "doc")
+    if (
+        not isinstance(theirs, dict)
+        or theirs.get("name") != ours["name"]
+        or theirs.get("namespace") != ours["namespace"]
+    ):
+        return False
+    return bool(theirs["fields"][:2] == ours["fields"][:2])
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRecord:
+    """An operator-signed record: the Avro envelope on the keys topic (no Confluent framing)."""
+
+    payload_type: str
+    body: bytes
+    signatures: tuple[tuple[bytes, bytes], ...]
+
+    @classmethod
+    def sign(cls, record: Record, operators: list[dsse.Signer]) -> SignedRecord:
+        """Sign a record with operator keys."""
+        kind = dsse.KEY_RECORD if isinstance(record, KeyRecord) else dsse.SCHEMA_PIN
+        body = record.encode()
+        pairs = zip(operators, dsse.sign(kind, body, operators), strict=True)
+        return cls(kind, body, tuple(sorted((s.public_key.fingerprint, sig) for s, sig in pairs)))
+
+    def encode(self) -> bytes:
+        """Canonical Avro of the envelope: the Kafka value."""
+        signatures = [{"signer": s, "signature": v} for s, v in self.signatures]
+        return avro.codec("SignedRecord").encode(
+            {"payload_type": self.payload_type, "body": self.body, "signatures": signatures}
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> SignedRecord:
+        """Read an envelope.
+
+        Raises:
+            ContractError: malformed or not canonical.
+        """
+        value = avro.codec("SignedRecord").decode(data)
+        return cls(
+            value["payload_type"],
+            value["body"],
+            tuple((s["signer"], s["signature"]) for s in value["signatures"]),
+        )
+
+    def open(self, root: TrustRoot) -> Record:
+        """The record, when enough operators signed it.
+
+        Raises:
+            ContractError: the signatures do not reach the threshold, or the record is bad.
+        """
+        readers: dict[str, Any] = {dsse.KEY_RECORD: KeyRecord, dsse.SCHEMA_PIN: SchemaPin}
+        if self.payload_type not in readers:
+            raise MalformedError(
+                f"signed record: payload type {self.payload_type!r} is not allowed"
+            )
+        signers = [s for s, _ in self.signatures]
+        if signers != sorted(set(signers)):
+            raise NotCanonicalError("signed record: signers are not sorted, or one stands twice")
+        operators = {k.fingerprint: k for k in root.keys}
+        message = dsse.pae(self.payload_type, self.body)
+        good = 0
+        for signer, signature in self.signatures:
+            if signer in operators:
+                operators[signer].verify(signature, message)
+                good += 1
+        if good < root.threshold:
+            raise SignatureError(
+                f"signed record: {good} operator signatures, {root.threshold} needed"
+            )
+        record: Record = readers[self.payload_type].decode(self.body)
+        return record
+
+
+class Directory:
+    """Key records and pins by arrival; answers what was known at a time.
+
+    Args:
+        root: the pinned operator keys.
+    """
+
+    def __init__(self, root: TrustRoot) -> None:
+        self.root = root
+        self._keys: dict[bytes, list[tuple[int, int, bytes, KeyRecord]]] = {}
+        self._pins: dict[bytes, list[tuple[int, SchemaPin]]] = {}
+        self._seen: dict[bytes, int] = {}
+
+    def add(self, value: bytes, arrival: int) -> Record | None:
+        """Take a Kafka value of the keys topic.
+
+        Args:
+            value: a SignedRecord's bytes.
+            arrival: microseconds since 1970. Of copies the earliest counts.
+
+        Returns:
+            The record when it is new, None for a copy.
+
+        Raises:
+            ContractError: it does not count, and why.
+        """
+        signed = SignedRecord.decode(value)
+        digest = sha256(signed.body).digest()
+        if self._seen.get(digest, arrival + 1) <= arrival:
+            return None
+        record = signed.open(self.root)
+        if isinstance(record, SchemaPin):
+            known = digest in self._seen
+            self._pins.setdefault(record.fingerprint, []).append((arrival, record))
+        else:
+            known = self._add_key(record, digest, arrival)
+        self._seen[digest] = arrival
+        return None if known else record
+
+    def _add_key(self, record: KeyRecord, digest: bytes, arrival: int) -> bool:
+        held = self._keys.setdefault(record.fingerprint, [])
+        for _, version, other, _ in held:
+            if version == record.version and other != digest:
+                raise MalformedError(f"key record: version {version} already says something else")
+            if version == record.version - 1 and other != record.previous:
+                raise MalformedError(
+                    "key record: previous is not the hash of the version before it"
+                )
+        known = any(other == digest for _, _, other, _ in held)
+        held[:] = [entry for entry in held if entry[2] != digest]
+        insort(held, (arrival, record.version, digest, record), key=lambda e: (e[0], e[1]))
+        return known
+
+    def key(self, fingerprint: bytes, at: int) -> KeyRecord | None:
+        """The record of a key in force for what arrived at a time (microseconds since 1970)."""
+        best: KeyRecord | None = None
+        for arrival, version, _, record in self._keys.get(fingerprint, ()):
+            if arrival > at:
+                break
+            if best is None or (
+                best.revocation is None and (record.revocation or version > best.version)
+            ):
+                best = record
+        return best
+
+    def pins(self, fingerprint: bytes, at: int) -> list[SchemaPin]:
+        """The pins of a schema that had arrived at a time (microseconds since 1970)."""
+        return [pin for arrival, pin in self._pins.get(fingerprint, ()) if arrival <= at]
+
+    def schema(self, fingerprint: bytes) -> avro.Codec | None:
+        """The codec of a pinned schema, whenever it arrived."""
+        pins = self._pins.get(fingerprint)
+        return codec_of(pins[0][1].schema) if pins else None
+
+    def keys(self) -> list[KeyRecord]:
+        """Every key's newest record."""
+        newest = (self.key(f, 2**63 - 1) for f in self._keys)
+        return [record for record in newest if record is not None]
+
+
+_CODECS: dict[str, avro.Codec] = {}
+
+
+def codec_of(schema: str) -> avro.Codec:
+    """The codec of a schema text, remembered (pinned schemas are few and signed)."""
+    if schema not in _CODECS:
+        _CODECS[schema] = avro.Codec(avro.parse_json(schema))
+    return _CODECS[schema]
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+__all__ = [
+    "SPOOL_GRACE_US",
+    "ContractError",
+    "Directory",
+    "KeyRecord",
+    "Record",
+    "Revocation",
+    "SchemaPin",
+    "SignedRecord",
+    "TrustRoot",
+    "codec_of",
+    "same_causal_prefix",
+]

@@ -1,0 +1,223 @@
+"""What a producer signs: batch statements, heartbeats, and the identity of a chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from sealtrail import avro
+from sealtrail.errors import MalformedError
+from sealtrail.ids import MAX_SEQ
+
+ZERO = bytes(32)
+MAX_SIGNERS = 4
+CHAIN_ID_TAG = b"sealtrail/chain-id/v1\x00"
+COMMITMENT_TAG = b"sealtrail/commitment/v1\x00"
+MAX_LONG = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Continues:
+    """The head of an earlier chain that a new one continues."""
+
+    chain_id: bytes
+    batch_seq: int
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """Opens a chain. opened_at in microseconds since 1970, heartbeat_s in seconds, nonce 32 random bytes."""
+
+    nonce: bytes
+    opened_at: int
+    heartbeat_s: int
+    continues: Continues | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who signs and where it counts: everything of a chain that never changes but its genesis."""
+
+    environment: str
+    tenant: str
+    topic: str
+    partition: int
+    producer: str
+    instance: str
+
+    def chain_id(self, genesis: Genesis) -> bytes:
+        """SHA-256 over the domain tag and canonical Avro of the identity and the genesis, 32 bytes."""
+        value = _fields(self) | {"genesis": _genesis_value(genesis)}
+        return sha256(CHAIN_ID_TAG + avro.codec("ChainIdInput").encode(value)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatement:
+    """One signature covers this; docs/wire-format.md names each field."""
+
+    environment: str
+    tenant: str
+    topic: str
+    partition: int
+    producer: str
+    instance: str
+    signers: tuple[bytes, ...]
+    kind: str
+    genesis: Genesis | None
+    chain_id: bytes
+    batch_seq: int
+    first_seq: int
+    count: int
+    root: bytes
+    previous: bytes
+    event_schema: bytes
+    signed_at: int
+    clock_error_us: int | None
+    sampled_out: int
+
+    @property
+    def identity(self) -> Identity:
+        """Who signed and where it counts."""
+        return Identity(
+            self.environment, self.tenant, self.topic, self.partition, self.producer, self.instance
+        )
+
+    @property
+    def closes(self) -> bool:
+        """Whether this statement ends its chain."""
+        return self.kind == "CLOSE"
+
+    def encode(self) -> bytes:
+        """Canonical Avro, the bytes that are signed."""
+        value = _fields(self)
+        value["signers"] = list(self.signers)
+        value["genesis"] = None if self.genesis is None else _genesis_value(self.genesis)
+        return avro.codec("BatchStatement").encode(value)
+
+    @classmethod
+    def decode(cls, data: bytes) -> BatchStatement:
+        """Read canonical bytes and check what the statement says by itself.
+
+        Raises:
+            MalformedError: not a statement, or one that contradicts itself.
+            NotCanonicalError: another encoding than the canonical one.
+        """
+        statement = cls.read(avro.codec("BatchStatement").decode(data))
+        statement.check()
+        return statement
+
+    @classmethod
+    def read(cls, value: dict[str, Any]) -> BatchStatement:
+        """A statement from its decoded Avro record, unchecked."""
+        genesis = value["genesis"]
+        if genesis is not None:
+            continues = genesis["continues"]
+            genesis = Genesis(
+                **genesis | {"continues": None if continues is None else Continues(**continues)}
+            )
+        return cls(**value | {"signers": tuple(value["signers"]), "genesis": genesis})
+
+    def check(self) -> None:
+        """Rules that need nothing but the statement.
+
+        Raises:
+            MalformedError: one of them is broken.
+        """
+        check_signers(self.signers)
+        first = self.batch_seq == 0
+        rules = (
+            (self.partition >= 0, "partition is negative"),
+            (
+                self.batch_seq >= 0 and self.first_seq >= 0 and self.count >= 0,
+                "a position is negative",
+            ),
+            (self.first_seq + self.count <= MAX_SEQ + 1, "sequence numbers beyond 2^40"),
+            (self.count > 0 or self.closes, "only CLOSE may hold no events"),
+            (
+                first == (self.genesis is not None),
+                "genesis stands in the first statement and nowhere else",
+            ),
+            (
+                first == (self.previous == ZERO),
+                "previous is zeros in the first statement and nowhere else",
+            ),
+            (not first or self.first_seq == 0, "the first statement begins at sequence number 0"),
+            (self.sampled_out >= 0, "sampled_out is negative"),
+            (self.clock_error_us is None or self.clock_error_us >= 0, "clock_error_us is negative"),
+            (self.signed_at >= 0, "signed_at is before 1970"),
+        )
+        for holds, complaint in rules:
+            if not holds:
+                raise MalformedError(f"statement: {complaint}")
+        if self.genesis is not None:
+            self._check_genesis(self.genesis)
+
+    def _check_genesis(self, genesis: Genesis) -> None:
+        if not 1 <= genesis.heartbeat_s <= 86_400:
+            raise MalformedError("statement: heartbeat_s is not in 1..86400")
+        if genesis.opened_at < 0 or (
+            genesis.continues is not None and genesis.continues.batch_seq < 0
+        ):
+            raise MalformedError("statement: genesis holds a negative number")
+        if self.identity.chain_id(genesis) != self.chain_id:
+            raise MalformedError("statement: chain_id is not the hash of its genesis")
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A producer lives; time in microseconds since 1970 by its clock."""
+
+    signers: tuple[bytes, ...]
+    chain_id: bytes
+    batch_seq: int
+    head: bytes
+    time: int
+
+    def encode(self) -> bytes:
+        """Canonical Avro, the bytes that are signed."""
+        return avro.codec("Heartbeat").encode(_fields(self) | {"signers": list(self.signers)})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Heartbeat:
+        """Read canonical bytes.
+
+        Raises:
+            MalformedError: not a heartbeat.
+            NotCanonicalError: another encoding than the canonical one.
+        """
+        value = avro.codec("Heartbeat").decode(data)
+        heartbeat = cls(**value | {"signers": tuple(value["signers"])})
+        check_signers(heartbeat.signers)
+        if heartbeat.batch_seq < 0 or heartbeat.time < 0:
+            raise MalformedError("heartbeat: a number is negative")
+        return heartbeat
+
+
+def check_signers(signers: tuple[bytes, ...]) -> None:
+    """Signers are 1 to 4 fingerprints, sorted, each once.
+
+    Raises:
+        MalformedError: they are not.
+    """
+    if not 1 <= len(signers) <= MAX_SIGNERS:
+        raise MalformedError(f"{len(signers)} signers, not 1 to {MAX_SIGNERS}")
+    if list(signers) != sorted(set(signers)):
+        raise MalformedError("signers are not sorted, or one stands twice")
+
+
+def statement_hash(statement: bytes) -> bytes:
+    """SHA-256 of a statement's bytes: what the next statement names as previous, 32 bytes."""
+    return sha256(statement).digest()
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def _genesis_value(genesis: Genesis) -> dict[str, Any]:
+    value = _fields(genesis)
+    if genesis.continues is not None:
+        value["continues"] = _fields(genesis.continues)
+    return value

@@ -1,0 +1,303 @@
+"""Validation of one message, steps 1 to 9 of docs/wire-format.md, in that order; the code is numbered alike.
+
+(1) size and framing; (2) envelope and payload type, statement readable; (3) signers known, every
+signature good;
+(4) statement canonical and consistent; (5) environment, tenant, topic, partition ours; (6) keys may
+speak for this
+producer here and then; (7) event schema pinned, causal prefix intact; (8) count and root; (9)
+causal prefix of each
+event. Steps 10 to 12 need state and live elsewhere: place in the chain (`sealtrail.chain`),
+parents, clock.
+
+Pure: everything that is known of keys and schemas comes in as a Directory, the arrival time as a
+    number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from sealtrail import avro, dsse, merkle
+from sealtrail.batch import MAX_EVENTS, SignedBatch, unframe
+from sealtrail.errors import ContractError, MalformedError, NotCanonicalError, SignatureError
+from sealtrail.event import MAX_EVENT_BYTES, ParentRef, causal_prefix
+from sealtrail.findings import Code
+from sealtrail.keys import PublicKey, public_key
+from sealtrail.records import SPOOL_GRACE_US, Directory, KeyRecord
+from sealtrail.statement import BatchStatement, Heartbeat, check_signers
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message was read: what the statement must name."""
+
+    environment: str
+    tenants: Collection[str]
+    topic: str
+    partition: int
+
+    @property
+    def subject(self) -> str:
+        """The subject that event schemas are pinned under (TopicNameStrategy would name the batch's)."""
+        return event_subject(self.topic)
+
+
+def event_subject(topic: str) -> str:
+    """Registry subject of the event record schema for a topic: provenance.events -> provenance.event-record-value."""
+    return f"{topic.removesuffix('s')}-record-value"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that did not pass: code, step of the list above, and what was wrong."""
+
+    code: Code
+    step: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBatch:
+    """A batch that passed steps 1 to 9. Per event: leaf hash (32 bytes), occurred_at (us), parents."""
+
+    envelope: SignedBatch
+    statement: BatchStatement
+    statement_hash: bytes
+    leaf_hashes: tuple[bytes, ...]
+    occurred_at: tuple[int, ...]
+    parents: tuple[tuple[ParentRef, ...], ...]
+    schema: avro.Codec
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedHeartbeat:
+    """A heartbeat whose signatures hold; whether its keys speak for the chain's producer is seen at the chain."""
+
+    heartbeat: Heartbeat
+    keys: tuple[KeyRecord, ...]
+
+
+Outcome = VerifiedBatch | VerifiedHeartbeat | Refused
+
+
+class _Refusal(Exception):  # noqa: N818 - control flow within this module, never seen outside
+    def __init__(self, code: Code, step: int, detail: str) -> None:
+        super().__init__(detail)
+        self.refused = Refused(code, step, detail)
+
+
+def validate(
+    value: bytes | None,
+    place: Place,
+    arrival: int,
+    directory: Directory,
+    *,
+    known_at: int | None = None,
+) -> Outcome:
+    """Judge one message.
+
+    Args:
+        value: the Kafka value, None for a tombstone.
+        place: where it was read.
+        arrival: when it arrived, microseconds since 1970.
+        directory: keys and schemas.
+        known_at: records that arrived until then count; `arrival` unless given. A message that was
+            parked and
+            released keeps its arrival but is judged with what had arrived when it was released.
+
+    Returns:
+        What was verified, or why not. Never raises on any bytes.
+    """
+    known_at = arrival if known_at is None else known_at
+    try:
+        envelope = _open(value)
+        if envelope.payload_type == dsse.HEARTBEAT:
+            return _heartbeat(envelope, place, arrival, directory, known_at)
+        return _batch(envelope, place, arrival, directory, known_at)
+    except _Refusal as refusal:
+        return refusal.refused
+
+
+def _open(value: bytes | None) -> SignedBatch:
+    if value is None:
+        raise _Refusal(Code.MALFORMED, 1, "message has no value")
+    # (1): size and framing. The schema id in the frame is a hint that nobody signed: it is not
+    # used.
+    try:
+        _, body = unframe(value)
+    except MalformedError as error:
+        raise _Refusal(Code.MALFORMED, 1, error.message) from None
+    # (2): envelope and payload type.
+    try:
+        envelope = SignedBatch.decode(body)
+    except ContractError as error:
+        raise _Refusal(Code.MALFORMED, 2, f"envelope {error.message}") from None
+    if envelope.payload_type not in (dsse.BATCH, dsse.HEARTBEAT):
+        raise _Refusal(
+            Code.UNKNOWN_PAYLOAD_TYPE, 2, f"payload type {envelope.payload_type[:100]!r}"
+        )
+    if len(envelope.events) > MAX_EVENTS:
+        raise _Refusal(Code.MALFORMED, 2, f"{len(envelope.events)} events in one batch")
+    if envelope.payload_type == dsse.HEARTBEAT and (envelope.events or envelope.disclosures):
+        raise _Refusal(Code.MALFORMED, 2, "a heartbeat holds no events")
+    return envelope
+
+
+def _signers(envelope: SignedBatch, directory: Directory, known_at: int) -> list[KeyRecord]:
+    # (2): the statement must be readable, for it names its signers; nothing else of it is believed
+    # yet.
+    name = "Heartbeat" if envelope.payload_type == dsse.HEARTBEAT else "BatchStatement"
+    try:
+        signers = tuple(avro.codec(name).decode_any(envelope.statement)["signers"])
+    except MalformedError as error:
+        raise _Refusal(Code.MALFORMED, 2, f"statement {error.message}") from None
+    # (3): signers known, every signature good.
+    try:
+        check_signers(signers)
+    except MalformedError as error:
+        raise _Refusal(Code.BAD_SIGNATURE, 3, error.message) from None
+    records = []
+    for fingerprint in signers:
+        record = directory.key(fingerprint, known_at)
+        if record is None:
+            raise _Refusal(Code.UNKNOWN_KEY, 3, f"no record of key {fingerprint.hex()}")
+        records.append(record)
+    keys: list[PublicKey] = [public_key(r.public_key) for r in records]
+    try:
+        dsse.verify(envelope.payload_type, envelope.statement, envelope.signatures, keys)
+    except SignatureError as error:
+        raise _Refusal(Code.BAD_SIGNATURE, 3, error.message) from None
+    return records
+
+
+def _batch(
+    envelope: SignedBatch, place: Place, arrival: int, directory: Directory, known_at: int
+) -> VerifiedBatch:
+    records = _signers(envelope, directory, known_at)
+    # (4): statement canonical and consistent.
+    try:
+        statement = BatchStatement.decode(envelope.statement)
+    except (MalformedError, NotCanonicalError) as error:
+        raise _Refusal(Code.NOT_CANONICAL, 4, error.message) from None
+    _ours(statement, place)  # (5)
+    for record in records:  # (6)
+        _authorised(
+            record, statement.producer, place, arrival, statement.signed_at, statement.tenant
+        )
+    codec = _schema(statement, place, arrival, directory, known_at)  # (7)
+    # (8): count and root.
+    if statement.count != len(envelope.events):
+        raise _Refusal(
+            Code.BAD_ROOT, 8, f"{len(envelope.events)} events, the statement says {statement.count}"
+        )
+    leaves = [sha256(b"\x00" + event).digest() for event in envelope.events]
+    if merkle.root(leaves) != statement.root:
+        raise _Refusal(Code.BAD_ROOT, 8, "the events are not those of the signed root")
+    # (9): causal prefix of each event.
+    times, parents = [], []
+    for index, event in enumerate(envelope.events):
+        if len(event) > MAX_EVENT_BYTES:
+            raise _Refusal(Code.BAD_EVENT, 9, f"event {index} has {len(event)} bytes")
+        try:
+            occurred_at, causes = causal_prefix(event)
+        except MalformedError as error:
+            raise _Refusal(Code.BAD_EVENT, 9, f"event {index}: {error.message}") from None
+        times.append(occurred_at)
+        parents.append(tuple(causes))
+    return VerifiedBatch(
+        envelope,
+        statement,
+        sha256(envelope.statement).digest(),
+        tuple(leaves),
+        tuple(times),
+        tuple(parents),
+        codec,
+    )
+
+
+def _heartbeat(
+    envelope: SignedBatch, place: Place, arrival: int, directory: Directory, known_at: int
+) -> VerifiedHeartbeat:
+    records = _signers(envelope, directory, known_at)
+    try:  # (4)
+        heartbeat = Heartbeat.decode(envelope.statement)
+    except (MalformedError, NotCanonicalError) as error:
+        raise _Refusal(Code.NOT_CANONICAL, 4, error.message) from None
+    for record in records:  # (6)
+        if record.producer != records[0].producer or record.tenant != records[0].tenant:
+            raise _Refusal(Code.KEY_NOT_AUTHORISED, 6, "signers are of different producers")
+        if record.tenant not in place.tenants:
+            raise _Refusal(
+                Code.WRONG_TENANT, 5, f"tenant {record.tenant[:100]!r} is not served here"
+            )
+        _authorised(record, record.producer, place, arrival, heartbeat.time, record.tenant)
+    return VerifiedHeartbeat(heartbeat, tuple(records))
+
+
+def _ours(statement: BatchStatement, place: Place) -> None:
+    if statement.environment != place.environment:
+        raise _Refusal(
+            Code.WRONG_ENVIRONMENT, 5, f"signed for environment {statement.environment[:100]!r}"
+        )
+    if statement.tenant not in place.tenants:
+        raise _Refusal(
+            Code.WRONG_TENANT, 5, f"tenant {statement.tenant[:100]!r} is not served here"
+        )
+    if statement.topic != place.topic:
+        raise _Refusal(Code.WRONG_TOPIC, 5, f"signed for topic {statement.topic[:100]!r}")
+    if statement.partition != place.partition:
+        raise _Refusal(Code.WRONG_PARTITION, 5, f"signed for partition {statement.partition}")
+
+
+def _authorised(
+    record: KeyRecord, producer: str, place: Place, arrival: int, signed_at: int, tenant: str
+) -> None:
+    """(6): by arrival; the producer's clock only narrows what arrival allows after a key's honest end."""
+    name = record.fingerprint.hex()[:16]
+    speaks = (record.producer, record.environment, record.tenant) == (
+        producer,
+        place.environment,
+        tenant,
+    )
+    if not speaks or place.topic not in record.topics:
+        raise _Refusal(
+            Code.KEY_NOT_AUTHORISED, 6, f"key {name} may not speak for {producer[:100]!r} here"
+        )
+    if arrival < record.valid_from:
+        raise _Refusal(Code.KEY_EXPIRED, 6, f"key {name} is not valid yet")
+    end, until = record.revocation, record.valid_until
+    if end is not None and end.reason == "COMPROMISED" and arrival >= end.time:
+        raise _Refusal(Code.KEY_REVOKED, 6, f"key {name} is compromised")
+    if end is not None and end.reason == "RETIRED" and not _in_grace(end.time, arrival, signed_at):
+        raise _Refusal(Code.KEY_REVOKED, 6, f"key {name} is retired")
+    if until is not None and not _in_grace(until, arrival, signed_at):
+        raise _Refusal(Code.KEY_EXPIRED, 6, f"key {name} has expired")
+
+
+def _in_grace(end: int, arrival: int, signed_at: int) -> bool:
+    return signed_at < end and arrival <= end + SPOOL_GRACE_US
+
+
+def _schema(
+    statement: BatchStatement, place: Place, arrival: int, directory: Directory, known_at: int
+) -> avro.Codec:
+    """(7): the fingerprint decides, never a registry id. A pin's causal prefix was checked when it was taken."""
+    name = statement.event_schema.hex()[:16]
+    pins = directory.pins(statement.event_schema, known_at)
+    if not pins:
+        raise _Refusal(
+            Code.UNKNOWN_SCHEMA, 7, f"no record of event schema {statement.event_schema.hex()}"
+        )
+    for pin in pins:
+        if pin.subject == place.subject and pin.valid_from <= arrival:
+            codec = directory.schema(statement.event_schema)
+            if codec is not None:
+                return codec
+    raise _Refusal(
+        Code.SCHEMA_NOT_ALLOWED, 7, f"event schema {name} is not allowed under {place.subject}"
+    )
