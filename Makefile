@@ -1,0 +1,72 @@
+# Sealtrail: everything is set up from here; `make` shows what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python of 3.11 or later, unless PYTHON says which one.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := contract producers processors auditors deploy tests
+# More options for pytest, for example PYTEST="-k merkle".
+PYTEST ?=
+# Raised to what the tests reach, never lowered without saying why.
+COVERAGE := 0
+
+.PHONY: help
+help: ## Show the targets
+	@echo "Usage: make TARGET [PYTHON=python3.12]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/\1\t\2/' \
+		| while IFS=$$'\t' read -r name text; do printf '  %-18s %s\n' "$$name" "$$text"; done
+
+$(READY): requirements/all.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Sealtrail needs Python 3.11 or later: make PYTHON=/path/to/python3" >&2; exit 3; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+.PHONY: install
+install: $(READY) ## Create .venv with everything in it, hashes checked
+
+.PHONY: demo
+demo: $(READY) ## Run real history through the whole pipeline (KEEP=1 leaves it up, REPO=path takes another repository, ARGS=--json)
+	@$(BIN)/sealtrail demo $(ARGS)
+
+.PHONY: test
+test: $(READY) ## Run all unit tests: warnings are errors, coverage has a floor
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE) $(PYTEST)
+
+.PHONY: check
+check: $(READY) ## Check format, lint, types and the imports between rooms
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: test-install
+test-install: $(READY) ## Install each extra into a clean environment and import its room
+	$(BIN)/python -m pytest tests/install $(PYTEST)
+
+.PHONY: format
+format: $(READY) ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml
+
+.PHONY: lock
+lock: ## Resolve pyproject.toml anew into the hash-pinned requirements/*.txt
+	$(COMPILE) --extra dev --constraint requirements/versions.in --output-file requirements/all.txt
+	$(COMPILE) --constraint requirements/all.txt --output-file requirements/base.txt
+	for extra in producer processor auditor local; do \
+		$(COMPILE) --extra $$extra --constraint requirements/all.txt --output-file requirements/$$extra.txt; done
+
+.PHONY: clean
+clean: ## Remove the environment and everything that was built
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The embedded stack: broker, schema registry and store as processes on loopback."""

@@ -1,0 +1,1 @@
+"""The stream processor: validate, place in chain, link, and write to ClickHouse."""

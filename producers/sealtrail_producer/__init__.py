@@ -1,0 +1,1 @@
+"""SDK for services: emit, batch, sign, spool, send; importers; example services."""
