@@ -1,0 +1,185 @@
+"""Events, edges and entities as the store has them, for lineage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sealtrail import ids
+from sealtrail.errors import MalformedError, SealtrailError
+from sealtrail_audit.lineage import Edge, Entity, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from sealtrail_audit.reader import Reader
+
+# Ids in one question: some 70 kB of text in a parameter.
+_CHUNK = 2_000
+# Entities of an event that a tree can show.
+_SHOWN_ENTITIES = 20
+
+_EDGES = """
+SELECT lower(hex(e.child_id)), lower(hex(e.parent_id)), v.verdict
+FROM (
+    SELECT DISTINCT child_id, parent_id, child_chain, child_seq, child_branch, ordinal
+    FROM {table}
+    WHERE {column} IN (SELECT unhex(arrayJoin({{ids:Array(String)}})))
+) AS e
+LEFT JOIN (
+    SELECT child_chain, child_seq, child_branch, ordinal, argMax(verdict, version) AS verdict
+    FROM link_verdicts
+    WHERE (child_chain, child_seq) IN (
+        SELECT child_chain, child_seq FROM {table}
+        WHERE {column} IN (SELECT unhex(arrayJoin({{ids:Array(String)}})))
+    )
+    GROUP BY child_chain, child_seq, child_branch, ordinal
+) AS v USING (child_chain, child_seq, child_branch, ordinal)
+ORDER BY e.child_chain, e.child_seq, e.child_branch, e.ordinal
+"""
+
+_NODES = """
+SELECT event_id, event_type, activity, toString(occurred_at), producer,
+    arraySlice(inputs.namespace, 1, {n}), arraySlice(inputs.name, 1, {n}),
+    arraySlice(arrayMap(v -> ifNull(v, ''), inputs.version), 1, {n}),
+    arraySlice(outputs.namespace, 1, {n}), arraySlice(outputs.name, 1, {n}),
+    arraySlice(arrayMap(v -> ifNull(v, ''), outputs.version), 1, {n})
+FROM events
+WHERE event_id IN (SELECT unhex(arrayJoin({{ids:Array(String)}})))
+LIMIT 1 BY event_id
+"""
+
+
+class StoreSource:
+    """`lineage.Source` over the tables of a store.
+
+    Args:
+        reader: the store.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def edges(self, event_ids: Collection[bytes], *, up: bool) -> Sequence[Edge]:
+        """The edges to parents (up) or from children (down) of some events."""
+        # Each direction has a table that is sorted for it.
+        table, column = ("edges_by_child", "child_id") if up else ("edges_by_parent", "parent_id")
+        sql = _EDGES.format(table=table, column=column)
+        found = (self._reader.rows(sql, {"ids": part}) for part in _parts(event_ids))
+        return [
+            Edge(bytes.fromhex(child), bytes.fromhex(parent), verdict or "PENDING")
+            for rows in found
+            for child, parent, verdict in rows
+        ]
+
+    def nodes(self, event_ids: Collection[bytes]) -> Mapping[bytes, Node]:
+        """The events that are stored, by id."""
+        sql = _NODES.format(n=_SHOWN_ENTITIES)
+        found = (self._reader.rows(sql, {"ids": part}) for part in _parts(event_ids))
+        return {row[0]: _node(row) for rows in found for row in rows}
+
+    def writers(self, entity: Entity, *, up: bool, limit: int) -> list[bytes]:
+        """Newest events that wrote an entity (up) or used it (down); any version if it has none."""
+        sql = """
+            SELECT event_id FROM entity_events
+            WHERE namespace = {ns:String} AND name = {name:String}
+              AND direction = {direction:String}
+              AND ({version:String} = '' OR version = {version:String})
+            GROUP BY event_id ORDER BY max(occurred_at) DESC, event_id LIMIT {limit:UInt32}
+        """
+        parameters = {
+            "ns": entity.namespace,
+            "name": entity.name,
+            "version": entity.version,
+            "direction": "output" if up else "input",
+            "limit": limit,
+        }
+        return [row[0] for row in self._reader.rows(sql, parameters)]
+
+    def resolve(self, text: str) -> Entity:
+        """The entity that a person means by namespace/name, namespace/name@version or name.
+
+        Raises:
+            SealtrailError: none, or several.
+        """
+        candidates = list(readings(text))
+        sql = """
+            SELECT DISTINCT namespace, name FROM entity_events
+            WHERE (namespace, name) IN (
+                SELECT arrayJoin(arrayZip({ns:Array(String)}, {names:Array(String)}))
+            ) OR name IN (SELECT arrayJoin({bare:Array(String)}))
+            ORDER BY namespace, name LIMIT 20
+        """
+        full = [c for c in candidates if c.namespace]
+        bare = [c for c in candidates if not c.namespace]
+        rows = self._reader.rows(
+            sql,
+            {
+                "ns": [c.namespace for c in full],
+                "names": [c.name for c in full],
+                "bare": [c.name for c in bare],
+            },
+        )
+        return choose(text, candidates, {(namespace, name) for namespace, name in rows})
+
+
+def readings(text: str) -> Iterator[Entity]:
+    """All ways to read what a person wrote: names and versions may hold '/' and '@' themselves."""
+    splits = [(text, "")]
+    splits += [(text[:at], text[at + 1 :]) for at, c in enumerate(text) if c == "@" and at]
+    for whole, version in splits:
+        yield Entity("", whole, version)
+        for at, character in enumerate(whole):
+            if character == "/" and 0 < at < len(whole) - 1:
+                yield Entity(whole[:at], whole[at + 1 :], version)
+
+
+def choose(text: str, candidates: Sequence[Entity], stored: set[tuple[str, str]]) -> Entity:
+    """The one reading that the store knows; a reading without a version goes before one with.
+
+    Raises:
+        SealtrailError: the store knows none, or several.
+    """
+    fitting: list[Entity] = []
+    for reading in candidates:
+        for namespace, name in sorted(stored):
+            if name == reading.name and reading.namespace in ("", namespace):
+                fitting.append(Entity(namespace, name, reading.version))
+    if not fitting:
+        raise SealtrailError(
+            f"the store knows no entity {text!r}",
+            hint="write namespace/name, namespace/name@version or an event id",
+        )
+    versions = {entity.version for entity in fitting}
+    chosen = [entity for entity in fitting if entity.version == min(versions, key=len)]
+    distinct = list(dict.fromkeys(chosen))
+    if len(distinct) > 1:
+        names = ", ".join(str(entity) for entity in distinct[:5])
+        raise SealtrailError(f"{text!r} may be {names}", hint="write its namespace, too")
+    return distinct[0]
+
+
+def event_id_of(text: str) -> bytes | None:
+    """The id of an event if the text is one."""
+    try:
+        return ids.from_text(text)
+    except MalformedError:
+        return None
+
+
+def _parts(event_ids: Collection[bytes]) -> Iterator[list[str]]:
+    texts = [event_id.hex() for event_id in event_ids]
+    for at in range(0, len(texts), _CHUNK):
+        yield texts[at : at + _CHUNK]
+
+
+def _node(row: tuple[Any, ...]) -> Node:
+    event_id, event_type, activity, occurred_at, producer, *entities = row
+    return Node(
+        event_id,
+        event_type,
+        activity,
+        occurred_at,
+        producer,
+        tuple(map(Entity, *entities[:3])),
+        tuple(map(Entity, *entities[3:])),
+    )
