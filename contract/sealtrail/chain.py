@@ -162,6 +162,10 @@ class Chains:
         if state is None:
             return self._place_new(link)
         known = list(state.recent.get(link.batch_seq, ()))
+        waiting = state.beyond.get(link.batch_seq)
+        if waiting is not None and not known:
+            # Beyond a gap a batch may wait longer than `recent` remembers it.
+            known.append((waiting.statement_hash, waiting.branch))
         if stored is not None:
             known += stored.get((link.chain_id, link.batch_seq), ())
         if any(digest == link.statement_hash for digest, _ in known):
@@ -207,6 +211,13 @@ class Chains:
         else:
             return []
         return [ChainFinding(Code.FORK, detail, continues.batch_seq, continues.batch_seq)]
+
+    def restore(self, chain_id: bytes, state: ChainState | None) -> None:
+        """Put back a chain's earlier state, None to forget it: undoes `apply`."""
+        if state is not None:
+            self.by_id[chain_id] = state
+        elif self.by_id.pop(chain_id, None) is not None:
+            del self._prefixes[ids.chain_prefix(chain_id)]
 
     def apply(self, link: Link) -> None:
         """Take an accepted batch (its branch as placed) into the state; also used to rebuild from stored rows."""
