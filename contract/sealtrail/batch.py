@@ -21,7 +21,7 @@ _FRAME = struct.Struct(">bI")
 
 @dataclass(frozen=True, slots=True)
 class SignedBatch:
-    """An envelope: the signed statement (or heartbeat), its signatures and its events, all as exact bytes."""
+    """An envelope: signed statement or heartbeat, signatures and events, all as exact bytes."""
 
     payload_type: str
     statement: bytes

@@ -1,86 +1,39 @@
 """Step 10: a batch's place in its chain. Pure: state in, placement out.
 
 Rules (docs/wire-format.md, "Place in the chain"):
-- the mark is the end of what is contiguous; what lies beyond a gap is accepted and waits in
-  `beyond`;
-- a batch number seen before is a duplicate when its statement hash is equal, else a FORK, kept as
-  the next branch;
-- a batch that contradicts what stands before or after it (previous, first_seq) is a FORK too, never
-  a replacement;
-- branch 0 is the chain as first seen; state is a function of the accepted batches in the order of
-  the log, so that a
-  worker that rebuilds it from stored rows comes to the same answers.
+- the mark is the end of what is contiguous; what lies beyond a gap is accepted and waits in runs;
+- a batch number seen before is a duplicate when its statement hash is equal, else a FORK;
+- a batch that contradicts what stands before or after it (previous, first_seq) is a FORK too,
+  never a replacement;
+- a fork opens a branch of its own unless it goes on where a fork's branch ends, so that
+  (chain, sequence number, branch) names one event;
+- only a genesis proves who owns a chain id: afterwards other identities are refused, before it
+  they fork;
+- state is a function of the accepted batches in the order of the log, so that a worker that
+  rebuilds it from stored rows comes to the same answers.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealtrail import ids
+from sealtrail.chain_state import RECENT, ChainState, Link, Run
 from sealtrail.findings import Code
-from sealtrail.statement import ZERO, BatchStatement, Continues, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# How many of a chain's batch hashes are kept in memory; older ones are asked of the store.
-RECENT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What the chain needs of one batch, in memory and as a stored row.
-
-    first_seq, count: positions of its events; signed_at, arrival: microseconds since 1970.
-    """
-
-    chain_id: bytes
-    batch_seq: int
-    branch: int
-    first_seq: int
-    count: int
-    statement_hash: bytes
-    previous: bytes
-    signed_at: int
-    arrival: int
-    closes: bool
-    identity: Identity
-    heartbeat_s: int = 0
-    continues: Continues | None = None
-
-    @classmethod
-    def of(
-        cls, statement: BatchStatement, statement_hash: bytes, arrival: int, branch: int = 0
-    ) -> Link:
-        """The link of a verified statement."""
-        genesis = statement.genesis
-        return cls(
-            statement.chain_id,
-            statement.batch_seq,
-            branch,
-            statement.first_seq,
-            statement.count,
-            statement_hash,
-            statement.previous,
-            statement.signed_at,
-            arrival,
-            statement.closes,
-            statement.identity,
-            0 if genesis is None else genesis.heartbeat_s,
-            None if genesis is None else genesis.continues,
-        )
-
-    @property
-    def next_seq(self) -> int:
-        """First sequence number after this batch."""
-        return self.first_seq + self.count
+    from sealtrail.statement import Continues
 
 
 @dataclass(frozen=True, slots=True)
 class ChainFinding:
-    """Something about a batch's place: from_seq (inclusive) to to_seq (exclusive) where events are missing."""
+    """Something about a batch's place.
+
+    from_batch, to_batch: the batch numbers that it is about, both inclusive.
+    """
 
     code: Code
     detail: str
@@ -90,48 +43,15 @@ class ChainFinding:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a batch belongs. branch is None for a duplicate or a refused batch (code says which)."""
+    """Where a batch belongs.
+
+    branch is None for a duplicate and for a refused batch; an accepted one may have findings.
+    """
 
     branch: int | None
     findings: tuple[ChainFinding, ...] = ()
     duplicate: bool = False
     refused: ChainFinding | None = None
-
-
-@dataclass(slots=True)
-class ChainState:
-    """One chain as far as it was accepted."""
-
-    chain_id: bytes
-    identity: Identity
-    heartbeat_s: int = 0
-    next_batch: int = 0
-    next_seq: int = 0
-    head: bytes = ZERO
-    last_signed_at: int = 0
-    last_arrival: int = 0
-    closed: bool = False
-    continued: bool = False
-    beyond: dict[int, Link] = field(default_factory=dict)
-    recent: OrderedDict[int, list[tuple[bytes, int]]] = field(default_factory=OrderedDict)
-
-    def gaps(self) -> list[tuple[int, int]]:
-        """Missing batch numbers as (first, last) pairs, inclusive."""
-        found, at = [], self.next_batch
-        for number in sorted(self.beyond):
-            if number > at:
-                found.append((at, number - 1))
-            at = number + 1
-        return found
-
-    def needs_lookup(self, batch_seq: int) -> bool:
-        """Whether the hash of a batch below the mark is no longer in memory and must be asked of the store."""
-        return batch_seq < self.next_batch and batch_seq not in self.recent
-
-    def _remember(self, link: Link) -> None:
-        self.recent.setdefault(link.batch_seq, []).append((link.statement_hash, link.branch))
-        while len(self.recent) > RECENT:
-            self.recent.popitem(last=False)
 
 
 class Chains:
@@ -140,6 +60,8 @@ class Chains:
     def __init__(self) -> None:
         self.by_id: dict[bytes, ChainState] = {}
         self._prefixes: dict[int, bytes] = {}
+        # Continued chain -> (chain that continues it, what it names): either may come first.
+        self._continued: dict[bytes, tuple[bytes, Continues]] = {}
 
     def by_prefix(self, prefix: int) -> ChainState | None:
         """The chain whose id begins with 82 bits (of an event id)."""
@@ -162,144 +84,170 @@ class Chains:
         if state is None:
             return self._place_new(link)
         known = list(state.recent.get(link.batch_seq, ()))
-        waiting = state.beyond.get(link.batch_seq)
-        if waiting is not None and not known:
-            # Beyond a gap a batch may wait longer than `recent` remembers it.
-            known.append((waiting.statement_hash, waiting.branch))
         if stored is not None:
             known += stored.get((link.chain_id, link.batch_seq), ())
         if any(digest == link.statement_hash for digest, _ in known):
             return Placement(None, duplicate=True)
-        complaint = (
-            "another batch already stands there"
-            if known or link.batch_seq < state.next_batch
-            else ""
-        )
-        complaint = complaint or _contradiction(state, link)
+        if link.identity != state.identity and state.proven:
+            detail = f"chain {link.chain_id.hex()} belongs to another producer or instance"
+            return Placement(None, refused=ChainFinding(Code.ID_COLLISION, detail))
+        complaint = _contradiction(state, link)
         if complaint:
-            branch = max((b for _, b in known), default=0) + 1
-            finding = ChainFinding(
-                Code.FORK, f"batch {link.batch_seq}: {complaint}", link.batch_seq, link.batch_seq
-            )
-            return Placement(branch, (finding,))
-        return Placement(0, tuple(_continuity(state, link)))
+            return _fork(state, link, complaint)
+        return Placement(state.main, (*_continuity(state, link), *self._continuations(link)))
 
     def _place_new(self, link: Link) -> Placement:
-        prefix = ids.chain_prefix(link.chain_id)
-        other = self._prefixes.get(prefix)
+        other = self._prefixes.get(ids.chain_prefix(link.chain_id))
         if other is not None:
             detail = f"event ids of chain {link.chain_id.hex()} belong to chain {other.hex()}"
             return Placement(None, refused=ChainFinding(Code.ID_COLLISION, detail))
-        findings: list[ChainFinding] = []
-        if link.batch_seq > 0:
-            findings.append(_gap(0, link.batch_seq - 1))
-        elif link.continues is not None:
-            findings += self._continuation(link.continues)
-        return Placement(0, tuple(findings))
+        fresh = ChainState(link.chain_id, link.identity)
+        return Placement(0, (*_continuity(fresh, link), *self._continuations(link)))
 
-    def _continuation(self, continues: Continues) -> list[ChainFinding]:
-        """Two continuations of one head, or one from behind the head, are a FORK."""
-        earlier = self.by_id.get(continues.chain_id)
+    def _continuations(self, link: Link) -> list[ChainFinding]:
+        """Two continuations of one chain, or one from behind its head, are a FORK.
+
+        Whichever comes last, the continuation or what it leaves behind, bears the finding.
+        """
+        details = []
+        if link.batch_seq == 0 and link.continues is not None:
+            details.append(self._continues(link.chain_id, link.continues))
+        if link.chain_id in self._continued:
+            by, point = self._continued[link.chain_id]
+            other_head = link.batch_seq == point.batch_seq and link.statement_hash != point.head
+            if link.batch_seq == point.batch_seq + 1 or other_head:
+                details.append(f"chain {by.hex()} continues this one from an earlier or other head")
+        return [ChainFinding(Code.FORK, d, link.batch_seq, link.batch_seq) for d in details if d]
+
+    def _continues(self, chain_id: bytes, point: Continues) -> str:
+        name = point.chain_id.hex()
+        by, _ = self._continued.get(point.chain_id, (chain_id, point))
+        if by != chain_id:
+            return f"chain {name} is continued twice"
+        earlier = self.by_id.get(point.chain_id)
         if earlier is None:
-            return []
-        if earlier.continued:
-            detail = f"chain {continues.chain_id.hex()} is continued twice"
-        elif continues.batch_seq + 1 < earlier.next_batch:
-            detail = f"continues chain {continues.chain_id.hex()} from behind its head"
-        elif continues.batch_seq + 1 == earlier.next_batch and continues.head != earlier.head:
-            detail = f"continues another head of chain {continues.chain_id.hex()}"
+            return ""
+        if earlier.holds(point.batch_seq + 1):
+            return f"continues chain {name} from behind its head"
+        if point.batch_seq + 1 == earlier.next_batch and point.head != earlier.head:
+            return f"continues another head of chain {name}"
+        return ""
+
+    def apply(self, link: Link) -> None:
+        """Take an accepted batch (its branch as placed) into the state.
+
+        Also used to rebuild from stored rows, in the order of the log.
+        """
+        state = self.by_id.get(link.chain_id)
+        if state is None:
+            state = self.by_id[link.chain_id] = ChainState(
+                link.chain_id, link.identity, main=link.branch, branches=link.branch
+            )
+            self._prefixes[ids.chain_prefix(link.chain_id)] = link.chain_id
+            _, state.continued = self._continued.get(link.chain_id, (b"", None))
+        state.remember(link)
+        state.last_arrival = max(state.last_arrival, link.arrival)
+        state.branches = max(state.branches, link.branch)
+        if link.batch_seq == 0:
+            self._open(state, link)
+        if link.branch == state.main:
+            state.extend(link)
         else:
-            return []
-        return [ChainFinding(Code.FORK, detail, continues.batch_seq, continues.batch_seq)]
+            state.tips[link.branch] = link
 
     def restore(self, chain_id: bytes, state: ChainState | None) -> None:
-        """Put back a chain's earlier state, None to forget it: undoes `apply`."""
+        """Put back a chain's earlier state, None to forget it: undoes `apply`.
+
+        Undo the continued chain (its state before) along with the one that continues it.
+        """
+        if state is None or not state.proven:
+            kept = ((k, v) for k, v in self._continued.items() if v[0] != chain_id)
+            self._continued = dict(kept)
         if state is not None:
             self.by_id[chain_id] = state
         elif self.by_id.pop(chain_id, None) is not None:
             del self._prefixes[ids.chain_prefix(chain_id)]
 
-    def apply(self, link: Link) -> None:
-        """Take an accepted batch (its branch as placed) into the state; also used to rebuild from stored rows."""
-        state = self.by_id.get(link.chain_id)
-        if state is None:
-            state = self.by_id[link.chain_id] = ChainState(link.chain_id, link.identity)
-            self._prefixes[ids.chain_prefix(link.chain_id)] = link.chain_id
-            if link.continues is not None and link.continues.chain_id in self.by_id:
-                self.by_id[link.continues.chain_id].continued = True
-        state._remember(link)  # noqa: SLF001 - the two classes are one mechanism
-        state.last_arrival = max(state.last_arrival, link.arrival)
-        if link.branch:
-            return
-        if link.batch_seq == 0:
+    def _open(self, state: ChainState, link: Link) -> None:
+        """What a genesis adds: it proves the chain's owner and names what it continues."""
+        if not state.proven and link.identity != state.identity:
+            # Another producer had claimed the chain id: what it sent stays on its branch.
+            state.identity, state.main, state.beyond = link.identity, link.branch, []
+        state.proven = True
+        if link.branch == state.main:
             state.heartbeat_s = link.heartbeat_s
-        state.beyond[link.batch_seq] = link
-        while (following := state.beyond.pop(state.next_batch, None)) is not None:
-            state.next_batch += 1
-            state.next_seq = following.next_seq
-            state.head = following.statement_hash
-            state.last_signed_at = following.signed_at
-            state.closed = following.closes
+        if link.continues is not None:
+            point = link.continues
+            self._continued.setdefault(point.chain_id, (link.chain_id, point))
+            if point.chain_id in self.by_id:
+                self.by_id[point.chain_id].continued = self._continued[point.chain_id][1]
+
+
+def _fork(state: ChainState, link: Link, complaint: str) -> Placement:
+    for branch, tip in state.tips.items():
+        if _follows(tip, link):
+            return Placement(branch)
+    detail = f"batch {link.batch_seq}: {complaint}"
+    finding = ChainFinding(Code.FORK, detail, link.batch_seq, link.batch_seq)
+    return Placement(state.branches + 1, (finding,))
+
+
+def _follows(tip: Link, link: Link) -> bool:
+    at = (tip.batch_seq + 1, tip.next_seq, tip.statement_hash, tip.identity)
+    return not tip.closes and at == (
+        link.batch_seq,
+        link.first_seq,
+        link.previous,
+        link.identity,
+    )
 
 
 def _contradiction(state: ChainState, link: Link) -> str:
-    """What of a new batch number does not fit the batches around it; empty when all fits."""
-    before = state.beyond.get(link.batch_seq - 1)
-    after = state.beyond.get(link.batch_seq + 1)
-    at_mark = link.batch_seq == state.next_batch
-    if state.closed and not state.beyond and link.batch_seq >= state.next_batch:
+    """What of a new batch does not fit those around it; empty when all fits."""
+    if link.identity != state.identity:
+        return "another producer or instance claims the chain, and its genesis was not seen yet"
+    if state.holds(link.batch_seq):
+        return "another batch already stands there"
+    return _contradiction_below(state.end_before(link.batch_seq), link) or _contradiction_above(
+        state.above(link.batch_seq), link
+    )
+
+
+def _contradiction_below(below: Run, link: Link) -> str:
+    missing = link.batch_seq - below.last_batch - 1
+    if below.closes:
         return "the chain is closed"
-    if before is not None and before.closes:
-        return "the chain is closed"
-    previous, first = (state.head, state.next_seq) if at_mark else (None, None)
-    if before is not None:
-        previous, first = before.statement_hash, before.next_seq
-    if previous is not None and link.previous != previous:
+    if missing == 0 and link.previous != below.head:
         return "previous is not the hash of the batch before it"
-    if first is not None and link.first_seq != first:
-        return f"first_seq {link.first_seq} does not follow {first}"
-    if after is not None and (
-        link.closes or after.previous != link.statement_hash or after.first_seq != link.next_seq
-    ):
-        return "it does not fit the accepted batch after it"
-    return _room(state, link)
-
-
-def _room(state: ChainState, link: Link) -> str:
-    """Between neighbours each missing batch holds at least one event."""
-    below = max((n for n in state.beyond if n < link.batch_seq), default=None)
-    low_batch, low_seq = state.next_batch, state.next_seq
-    if below is not None:
-        low_batch, low_seq = below + 1, state.beyond[below].next_seq
-        if state.beyond[below].closes:
-            return "the chain is closed"
-    if link.first_seq < low_seq + (link.batch_seq - low_batch):
+    if missing == 0 and link.first_seq != below.next_seq:
+        return f"first_seq {link.first_seq} does not follow {below.next_seq}"
+    # Each batch that is still missing holds at least one event, else it would close the chain.
+    if link.first_seq < below.next_seq + missing:
         return f"first_seq {link.first_seq} overlaps earlier batches"
-    above = min((n for n in state.beyond if n > link.batch_seq), default=None)
-    if above is not None:
-        if link.closes:
-            return "it closes a chain that goes on"
-        if state.beyond[above].first_seq < link.next_seq + (above - link.batch_seq - 1):
-            return "it overlaps later batches"
     return ""
 
 
+def _contradiction_above(above: Run | None, link: Link) -> str:
+    if above is None:
+        return ""
+    missing = above.first_batch - link.batch_seq - 1
+    if link.closes:
+        return "it closes a chain that goes on"
+    if missing == 0 and (above.previous, above.first_seq) != (link.statement_hash, link.next_seq):
+        return "it does not fit the accepted batch after it"
+    return "it overlaps later batches" if above.first_seq < link.next_seq + missing else ""
+
+
 def _continuity(state: ChainState, link: Link) -> list[ChainFinding]:
-    fills = any(number > link.batch_seq for number in state.beyond)
-    if fills:
-        return [
-            ChainFinding(
-                Code.GAP_FILLED,
-                f"batch {link.batch_seq} came after its successors",
-                link.batch_seq,
-                link.batch_seq,
-            )
-        ]
-    below = max(state.beyond, default=state.next_batch - 1)
-    if link.batch_seq > below + 1:
-        return [_gap(below + 1, link.batch_seq - 1)]
-    return []
+    below = state.end_before(link.batch_seq)
+    if state.above(link.batch_seq) is not None:
+        detail = f"batch {link.batch_seq} came after its successors"
+        return [ChainFinding(Code.GAP_FILLED, detail, link.batch_seq, link.batch_seq)]
+    if link.batch_seq == below.last_batch + 1:
+        return []
+    first, last = below.last_batch + 1, link.batch_seq - 1
+    events = f"events {below.next_seq} to {link.first_seq - 1}"
+    return [ChainFinding(Code.GAP, f"batches {first} to {last} ({events}) missing", first, last)]
 
 
-def _gap(first: int, last: int) -> ChainFinding:
-    return ChainFinding(Code.GAP, f"batches {first} to {last} are missing", first, last)
+__all__ = ["RECENT", "ChainFinding", "ChainState", "Chains", "Link", "Placement", "Run"]

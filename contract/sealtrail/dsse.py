@@ -1,4 +1,4 @@
-"""DSSE: the pre-authentication encoding, signing and verifying (secure-systems-lab/dsse, protocol.md v1.0.2).
+"""DSSE (secure-systems-lab/dsse, protocol.md v1.0.2): what is signed, signing, verifying.
 
 Every use of a key has a payload type of its own, so that a signature made for one can never serve
 for another.

@@ -54,7 +54,7 @@ class ActorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParentRef:
-    """A direct cause: id (16 bytes), its occurred_at (microseconds) and its leaf hash (32 bytes)."""
+    """A direct cause: id (16 bytes), occurred_at (microseconds) and leaf hash (32 bytes)."""
 
     event_id: bytes
     occurred_at: int
@@ -101,7 +101,10 @@ class Protected:
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceEvent:
-    """Field by field as schemas/avro/ProvenanceEvent.avsc; occurred_at in microseconds since 1970, salt 16 bytes."""
+    """Field by field as schemas/avro/ProvenanceEvent.avsc.
+
+    occurred_at in microseconds since 1970, salt 16 random bytes.
+    """
 
     occurred_at: int
     salt: bytes
@@ -139,11 +142,18 @@ class ProvenanceEvent:
                 raise EventError(
                     f"event has {count} {name}, at most {cap}", hint="split it into child events"
                 )
-        if not MIN_MICROS <= self.occurred_at <= MAX_MICROS:
-            raise EventError(
-                f"occurred_at {self.occurred_at} is no time of the calendar",
-                hint="microseconds since 1970-01-01 UTC",
-            )
+        # Avro's writer would cut fractions off without a word.
+        times = (self.occurred_at, *(parent.occurred_at for parent in self.parents))
+        for time in times:
+            if type(time) is not int or not MIN_MICROS <= time <= MAX_MICROS:
+                raise EventError(
+                    f"occurred_at {time!r} is no time of the calendar",
+                    hint="whole microseconds since 1970-01-01 UTC",
+                )
+        if not all(_is_event_id(parent.event_id) for parent in self.parents):
+            raise EventError("a parent's id is no event id", hint="use the receipt's .reference")
+        if not isinstance(self.backfill, bool):
+            raise EventError("backfill is not True or False")
 
     def encode(self) -> bytes:
         """Canonical Avro of the event.
@@ -151,11 +161,13 @@ class ProvenanceEvent:
         Raises:
             EventError: a cap is exceeded or a value does not fit.
         """
-        self.check()
         try:
+            self.check()
             data = avro.codec("ProvenanceEvent").encode(self.value())
         except MalformedError as error:
             raise EventError(f"event: {error.message}") from None
+        except (AttributeError, TypeError) as error:
+            raise EventError(f"event: a field has a value of another type: {error}") from None
         if len(data) > MAX_EVENT_BYTES:
             raise EventError(
                 f"event has {len(data)} bytes, at most {MAX_EVENT_BYTES}",
@@ -204,8 +216,8 @@ def causal_prefix(data: bytes) -> tuple[int, list[ParentRef]]:
     hot path.
 
     Raises:
-        MalformedError: not decodable, not canonical, a time outside of the calendar, or too many
-            parents.
+        MalformedError: not decodable, not canonical, a time outside of the calendar, too many
+            parents, or one whose id is no event id.
     """
     try:
         occurred_at, at = _long(data, 0)
@@ -224,12 +236,19 @@ def causal_prefix(data: bytes) -> tuple[int, list[ParentRef]]:
             at += 32
             if not MIN_MICROS <= when <= MAX_MICROS:
                 raise MalformedError("event: a parent's time is no time of the calendar")
+            if not _is_event_id(event_id):
+                raise MalformedError("event: a parent's id is no event id")
             parents.append(ParentRef(event_id, when, leaf))
         if data[at] != 0:
             raise MalformedError("event: parents are not one block")
     except IndexError:
         raise MalformedError("event: ends within its first two fields") from None
     return occurred_at, parents
+
+
+def _is_event_id(value: bytes) -> bool:
+    """Whether 16 bytes are a UUID of version 8 (RFC 9562 section 5.8)."""
+    return len(value) == 16 and value[6] >> 4 == 8 and value[8] >> 6 == 2
 
 
 def _long(data: bytes, at: int) -> tuple[int, int]:

@@ -1,11 +1,10 @@
 """Public keys, their fingerprints, and what is never trusted.
 
-- fingerprint = SHA-256 of the DER SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), all 32 bytes of
-  it;
+- fingerprint = SHA-256 of the DER SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), all 32 bytes;
 - the algorithm belongs to the key, never to a message;
-- Ed25519 keys of small order and non-canonical encodings are refused: `cryptography` takes them,
-  and a signature by
-  such a key can hold for many messages (RFC 8032 section 5.1.3; the eight-torsion of edwards25519).
+- Ed25519 keys of small order, non-canonical ones and what is no point of the curve are refused
+  (RFC 8032 section 5.1.3): `cryptography` takes them all, and a signature by a key of small order
+  can hold for many messages.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from sealtrail.errors import KeyRefusedError, SignatureError
 
 _P = 2**255 - 19
 _Y8 = 2707385501144840649318225287225658788936804267575313519463743609750303021479
+_D = -121665 * pow(121666, -1, _P) % _P
 # Canonical y-coordinates of the points whose order divides eight; both signs of x are refused.
 _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
@@ -135,6 +135,10 @@ def _refuse_weak_ed25519(raw: bytes) -> None:
         raise KeyRefusedError("Ed25519 key is not canonical (y is not below 2^255-19)")
     if y in _SMALL_ORDER_Y:
         raise KeyRefusedError("Ed25519 key has small order")
+    # RFC 8032 section 5.1.3: x^2 = (y^2 - 1) / (d y^2 + 1) must have a root.
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    if pow(square, (_P - 1) // 2, _P) != 1:
+        raise KeyRefusedError("Ed25519 key is no point of the curve")
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""Merkle trees of RFC 6962 section 2.1, proofs checked as RFC 9162 sections 2.1.3.2 and 2.1.4.2 say.
+"""Merkle trees of RFC 6962 section 2.1; proofs are checked as RFC 9162 section 2.1 says.
 
 Rules:
 - leaf hash = SHA-256(0x00 || data), node hash = SHA-256(0x01 || left || right): a leaf is never
@@ -169,11 +169,17 @@ def verify_consistency(
         if root1 != root2:
             raise ProofError("same size, different roots")
         return
-    path = list(proof)
-    if not path:
+    _replay_consistency(size1, size2, proof, root1, root2)
+
+
+def _replay_consistency(
+    size1: int, size2: int, proof: Sequence[bytes], root1: bytes, root2: bytes
+) -> None:
+    """The loop of RFC 9162 section 2.1.4.2 for 0 < size1 < size2."""
+    # A whole tree of a power of two leaves is a node of the larger one: its hash goes unsent.
+    path = [root1, *proof] if size1 & (size1 - 1) == 0 else list(proof)
+    if not proof:
         raise ProofError("consistency proof is empty")
-    if size1 & (size1 - 1) == 0:
-        path.insert(0, root1)
     fn, sn = size1 - 1, size2 - 1
     while fn & 1:
         fn >>= 1

@@ -33,14 +33,29 @@ from sealtrail.statement import ZERO
 # A retired or expired key's batches may still lie in a spool: how long after its end they are
 # taken, microseconds.
 SPOOL_GRACE_US = 7 * 86_400 * 1_000_000
+# A record holds a schema of 64 KiB or a key, and a few signatures.
+MAX_RECORD_BYTES = 256 * 1024
+_ROOT_HINT = "make one with: sealtrail keys init-root"
 
 
 @dataclass(frozen=True, slots=True)
 class TrustRoot:
-    """The pinned operator keys and how many of them must sign."""
+    """The pinned operator keys and how many of them must sign.
+
+    Raises:
+        ConfigurationError: no key, a key twice, or a threshold that cannot be met or means nothing.
+    """
 
     threshold: int
     keys: tuple[PublicKey, ...]
+
+    def __post_init__(self) -> None:
+        distinct = len(set(self.keys))
+        whole = type(self.threshold) is int  # JSON may say 1.5 or true
+        if not whole or not 1 <= self.threshold <= distinct or distinct != len(self.keys):
+            raise ConfigurationError(
+                "trust root: threshold and distinct keys do not fit", hint=_ROOT_HINT
+            )
 
     def to_json(self) -> str:
         """The text of a trust root file."""
@@ -54,19 +69,16 @@ class TrustRoot:
         Raises:
             ConfigurationError: it is not one.
         """
-        hint = "make one with: sealtrail keys init-root"
         try:
             value = json.loads(text)
             keys = tuple(
                 PublicKey.from_der(base64.b64decode(k, validate=True)) for k in value["keys"]
             )
-            threshold = int(value["threshold"])
+            threshold = value["threshold"]
         except (ValueError, KeyError, TypeError, RecursionError, KeyRefusedError) as error:
-            raise ConfigurationError(f"trust root cannot be read: {error}", hint=hint) from None
-        if not 1 <= threshold <= len(set(keys)) or len(set(keys)) != len(keys):
             raise ConfigurationError(
-                "trust root: threshold and distinct keys do not fit", hint=hint
-            )
+                f"trust root cannot be read: {error}", hint=_ROOT_HINT
+            ) from None
         return cls(threshold, keys)
 
 
@@ -80,7 +92,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What a key may sign; times in microseconds since 1970. Fields as schemas/avro/KeyRecord.avsc."""
+    """What a key may sign, as schemas/avro/KeyRecord.avsc; times in microseconds since 1970."""
 
     fingerprint: bytes
     version: int
@@ -129,7 +141,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class SchemaPin:
-    """An event schema that operators allow under a subject, from a time (microseconds since 1970) on."""
+    """An event schema that operators allow under a subject; valid_from in microseconds."""
 
     subject: str
     fingerprint: bytes
@@ -160,13 +172,14 @@ Record = KeyRecord | SchemaPin
 
 
 def same_causal_prefix(schema: avro.Schema) -> bool:
-    """Whether a schema's first two fields deeply equal the frozen ones (doc apart). Avro's rules ignore field order."""
+    """Whether a schema's first two fields deeply equal the frozen ones, doc apart.
+
+    Avro's own compatibility rules ignore the order of fields.
+    """
     ours = avro.without(avro.load_schema("ProvenanceEvent"), "doc")
     theirs = avro.without(schema, "doc")
-    if (
-        not isinstance(theirs, dict)
-        or theirs.get("name") != ours["name"]
-        or theirs.get("namespace") != ours["namespace"]
+    if not isinstance(theirs, dict) or any(
+        theirs.get(key) != ours[key] for key in ("type", "name", "namespace")
     ):
         return False
     return bool(theirs["fields"][:2] == ours["fields"][:2])
@@ -200,8 +213,12 @@ class SignedRecord:
         """Read an envelope.
 
         Raises:
-            ContractError: malformed or not canonical.
+            ContractError: too large, malformed or not canonical.
         """
+        if len(data) > MAX_RECORD_BYTES:
+            raise MalformedError(
+                f"signed record has {len(data)} bytes, more than {MAX_RECORD_BYTES}"
+            )
         value = avro.codec("SignedRecord").decode(data)
         return cls(
             value["payload_type"],
@@ -279,13 +296,13 @@ class Directory:
 
     def _add_key(self, record: KeyRecord, digest: bytes, arrival: int) -> bool:
         held = self._keys.setdefault(record.fingerprint, [])
-        for _, version, other, _ in held:
+        for _, version, other, successor in held:
             if version == record.version and other != digest:
                 raise MalformedError(f"key record: version {version} already says something else")
-            if version == record.version - 1 and other != record.previous:
-                raise MalformedError(
-                    "key record: previous is not the hash of the version before it"
-                )
+            before = version == record.version - 1 and other != record.previous
+            after = version == record.version + 1 and digest != successor.previous
+            if before or after:
+                raise MalformedError("key record: previous is not the hash of the version before")
         known = any(other == digest for _, _, other, _ in held)
         held[:] = [entry for entry in held if entry[2] != digest]
         insort(held, (arrival, record.version, digest, record), key=lambda e: (e[0], e[1]))
@@ -294,12 +311,10 @@ class Directory:
     def key(self, fingerprint: bytes, at: int) -> KeyRecord | None:
         """The record of a key in force for what arrived at a time (microseconds since 1970)."""
         best: KeyRecord | None = None
-        for arrival, version, _, record in self._keys.get(fingerprint, ()):
+        for arrival, _, _, record in self._keys.get(fingerprint, ()):
             if arrival > at:
                 break
-            if best is None or (
-                best.revocation is None and (record.revocation or version > best.version)
-            ):
+            if best is None or _supersedes(record, best):
                 best = record
         return best
 
@@ -316,6 +331,19 @@ class Directory:
         """Every key's newest record."""
         newest = (self.key(f, 2**63 - 1) for f in self._keys)
         return [record for record in newest if record is not None]
+
+
+def _supersedes(record: KeyRecord, held: KeyRecord) -> bool:
+    """Whether a record that arrived later takes the place of the one in force.
+
+    Revocation is terminal, whatever its version; but a retired key may be found out later.
+    """
+    if held.revocation is None:
+        return record.revocation is not None or record.version > held.version
+    if record.revocation is None or record.revocation.reason != "COMPROMISED":
+        return False
+    worse = held.revocation.reason == "RETIRED"
+    return worse or record.revocation.time < held.revocation.time
 
 
 _CODECS: dict[str, avro.Codec] = {}

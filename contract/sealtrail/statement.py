@@ -8,13 +8,17 @@ from typing import Any
 
 from sealtrail import avro
 from sealtrail.errors import MalformedError
+from sealtrail.event import MAX_MICROS
 from sealtrail.ids import MAX_SEQ
 
 ZERO = bytes(32)
 MAX_SIGNERS = 4
+# Index of the one field before a statement's signers that is a number.
+_PARTITION = 3
 CHAIN_ID_TAG = b"sealtrail/chain-id/v1\x00"
 COMMITMENT_TAG = b"sealtrail/commitment/v1\x00"
-MAX_LONG = 2**63 - 1
+# Room for a SPIFFE id (2,048 bytes); an index of chains holds these names in memory.
+MAX_NAME_BYTES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Continues:
 
 @dataclass(frozen=True, slots=True)
 class Genesis:
-    """Opens a chain. opened_at in microseconds since 1970, heartbeat_s in seconds, nonce 32 random bytes."""
+    """Opens a chain: nonce 32 random bytes, opened_at in microseconds since 1970."""
 
     nonce: bytes
     opened_at: int
@@ -48,9 +52,21 @@ class Identity:
     instance: str
 
     def chain_id(self, genesis: Genesis) -> bytes:
-        """SHA-256 over the domain tag and canonical Avro of the identity and the genesis, 32 bytes."""
+        """SHA-256 of the domain tag and canonical Avro of identity and genesis, 32 bytes."""
         value = _fields(self) | {"genesis": _genesis_value(genesis)}
         return sha256(CHAIN_ID_TAG + avro.codec("ChainIdInput").encode(value)).digest()
+
+    def check(self) -> None:
+        """Names are 1 to 2,048 bytes, the partition is not negative.
+
+        Raises:
+            MalformedError: they are not.
+        """
+        for name in ("environment", "tenant", "topic", "producer", "instance"):
+            if not 1 <= len(getattr(self, name).encode()) <= MAX_NAME_BYTES:
+                raise MalformedError(f"{name} is not 1 to {MAX_NAME_BYTES} bytes long")
+        if self.partition < 0:
+            raise MalformedError("partition is negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +142,9 @@ class BatchStatement:
             MalformedError: one of them is broken.
         """
         check_signers(self.signers)
+        self.identity.check()
         first = self.batch_seq == 0
         rules = (
-            (self.partition >= 0, "partition is negative"),
             (
                 self.batch_seq >= 0 and self.first_seq >= 0 and self.count >= 0,
                 "a position is negative",
@@ -146,7 +162,7 @@ class BatchStatement:
             (not first or self.first_seq == 0, "the first statement begins at sequence number 0"),
             (self.sampled_out >= 0, "sampled_out is negative"),
             (self.clock_error_us is None or self.clock_error_us >= 0, "clock_error_us is negative"),
-            (self.signed_at >= 0, "signed_at is before 1970"),
+            (0 <= self.signed_at <= MAX_MICROS, "signed_at is not in 1970 to 9999"),
         )
         for holds, complaint in rules:
             if not holds:
@@ -157,10 +173,10 @@ class BatchStatement:
     def _check_genesis(self, genesis: Genesis) -> None:
         if not 1 <= genesis.heartbeat_s <= 86_400:
             raise MalformedError("statement: heartbeat_s is not in 1..86400")
-        if genesis.opened_at < 0 or (
-            genesis.continues is not None and genesis.continues.batch_seq < 0
-        ):
-            raise MalformedError("statement: genesis holds a negative number")
+        if not 0 <= genesis.opened_at <= MAX_MICROS:
+            raise MalformedError("statement: opened_at is not in 1970 to 9999")
+        if genesis.continues is not None and genesis.continues.batch_seq < 0:
+            raise MalformedError("statement: continues a negative batch")
         if self.identity.chain_id(genesis) != self.chain_id:
             raise MalformedError("statement: chain_id is not the hash of its genesis")
 
@@ -190,8 +206,8 @@ class Heartbeat:
         value = avro.codec("Heartbeat").decode(data)
         heartbeat = cls(**value | {"signers": tuple(value["signers"])})
         check_signers(heartbeat.signers)
-        if heartbeat.batch_seq < 0 or heartbeat.time < 0:
-            raise MalformedError("heartbeat: a number is negative")
+        if heartbeat.batch_seq < 0 or not 0 <= heartbeat.time <= MAX_MICROS:
+            raise MalformedError("heartbeat: batch_seq is negative or time not in 1970 to 9999")
         return heartbeat
 
 
@@ -205,6 +221,61 @@ def check_signers(signers: tuple[bytes, ...]) -> None:
         raise MalformedError(f"{len(signers)} signers, not 1 to {MAX_SIGNERS}")
     if list(signers) != sorted(set(signers)):
         raise MalformedError("signers are not sorted, or one stands twice")
+
+
+def read_signers(statement: bytes, names: int) -> tuple[bytes, ...]:
+    """The signers that a statement names, read before anything of it is believed.
+
+    Reads no further than the signers and takes what is not canonical too, since only a good
+    signature makes that an act of its signer (step 4) rather than noise.
+
+    Args:
+        statement: bytes of a BatchStatement or a Heartbeat.
+        names: how many fields come before the signers: 6 in a BatchStatement, 0 in a Heartbeat.
+
+    Returns:
+        At most five fingerprints: a fifth shows that there are too many.
+
+    Raises:
+        MalformedError: the bytes end before, or hold a length or count that cannot be.
+    """
+    at = 0
+    for field in range(names):
+        # environment, tenant, topic: string; partition: int; producer, instance: string.
+        length, at = _varint(statement, at)
+        if field != _PARTITION:
+            at += _size(length, len(statement) - at)
+    signers: list[bytes] = []
+    while True:
+        count, at = _varint(statement, at)
+        if count < 0:
+            # A negative count is followed by the block's size in bytes (Avro, "Arrays").
+            count = -count
+            _, at = _varint(statement, at)
+        if count == 0:
+            return tuple(signers)
+        for _ in range(count):
+            if len(signers) > MAX_SIGNERS:
+                return tuple(signers)
+            end = at + _size(len(ZERO), len(statement) - at)
+            signers.append(statement[at:end])
+            at = end
+
+
+def _size(length: int, left: int) -> int:
+    if not 0 <= length <= left:
+        raise MalformedError("statement ends before its signers")
+    return length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A zig-zag varint of at most ten bytes, minimal or not, and where it ends."""
+    number = 0
+    for position, byte in enumerate(data[at : at + 10]):
+        number |= (byte & 0x7F) << 7 * position
+        if byte < 0x80:
+            return (number >> 1) ^ -(number & 1), at + position + 1
+    raise MalformedError("statement ends before its signers, or holds a number of over ten bytes")
 
 
 def statement_hash(statement: bytes) -> bytes:

@@ -1,13 +1,17 @@
-"""Validation of one message, steps 1 to 9 of docs/wire-format.md, in that order; the code is numbered alike.
+"""Validation of one message, steps 1 to 9 of docs/wire-format.md; the code is numbered alike.
 
-(1) size and framing; (2) envelope and payload type, statement readable; (3) signers known, every
-signature good;
-(4) statement canonical and consistent; (5) environment, tenant, topic, partition ours; (6) keys may
-speak for this
-producer here and then; (7) event schema pinned, causal prefix intact; (8) count and root; (9)
-causal prefix of each
-event. Steps 10 to 12 need state and live elsewhere: place in the chain (`sealtrail.chain`),
-parents, clock.
+(1) size and framing;
+(2) envelope, payload type, signers readable;
+(3) signers known, every signature good;
+(4) statement canonical and consistent;
+(5) environment, tenant, topic, partition ours;
+(6) keys may speak for this producer here and then;
+(7) event schema pinned, causal prefix intact;
+(8) count and root;
+(9) causal prefix of each event.
+
+Steps 10 to 12 need state and live elsewhere: place in the chain (`sealtrail.chain`), parents,
+clock.
 
 Pure: everything that is known of keys and schemas comes in as a Directory, the arrival time as a
     number.
@@ -26,7 +30,7 @@ from sealtrail.event import MAX_EVENT_BYTES, ParentRef, causal_prefix
 from sealtrail.findings import Code
 from sealtrail.keys import PublicKey, public_key
 from sealtrail.records import SPOOL_GRACE_US, Directory, KeyRecord
-from sealtrail.statement import BatchStatement, Heartbeat, check_signers
+from sealtrail.statement import BatchStatement, Heartbeat, check_signers, read_signers
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -43,12 +47,16 @@ class Place:
 
     @property
     def subject(self) -> str:
-        """The subject that event schemas are pinned under (TopicNameStrategy would name the batch's)."""
+        """The subject that event schemas are pinned under."""
         return event_subject(self.topic)
 
 
 def event_subject(topic: str) -> str:
-    """Registry subject of the event record schema for a topic: provenance.events -> provenance.event-record-value."""
+    """Registry subject of a topic's event record schema.
+
+    For provenance.events it is provenance.event-record-value (TopicNameStrategy's name,
+    provenance.events-value, is the SignedBatch's).
+    """
     return f"{topic.removesuffix('s')}-record-value"
 
 
@@ -63,7 +71,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedBatch:
-    """A batch that passed steps 1 to 9. Per event: leaf hash (32 bytes), occurred_at (us), parents."""
+    """A batch that passed steps 1 to 9.
+
+    Per event: leaf hash (32 bytes), occurred_at (microseconds since 1970), parents.
+    """
 
     envelope: SignedBatch
     statement: BatchStatement
@@ -76,7 +87,11 @@ class VerifiedBatch:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedHeartbeat:
-    """A heartbeat whose signatures hold; whether its keys speak for the chain's producer is seen at the chain."""
+    """A heartbeat whose signatures hold.
+
+    Whether its keys speak for the chain's producer is seen at the chain
+    (`sealtrail.chain.ChainState.speaks`).
+    """
 
     heartbeat: Heartbeat
     keys: tuple[KeyRecord, ...]
@@ -151,11 +166,12 @@ def _open(value: bytes | None) -> SignedBatch:
 def _signers(envelope: SignedBatch, directory: Directory, known_at: int) -> list[KeyRecord]:
     # (2): the statement must be readable, for it names its signers; nothing else of it is believed
     # yet.
-    name = "Heartbeat" if envelope.payload_type == dsse.HEARTBEAT else "BatchStatement"
     try:
-        signers = tuple(avro.codec(name).decode_any(envelope.statement)["signers"])
+        signers = read_signers(
+            envelope.statement, names=0 if envelope.payload_type == dsse.HEARTBEAT else 6
+        )
     except MalformedError as error:
-        raise _Refusal(Code.MALFORMED, 2, f"statement {error.message}") from None
+        raise _Refusal(Code.MALFORMED, 2, error.message) from None
     # (3): signers known, every signature good.
     try:
         check_signers(signers)
@@ -185,10 +201,9 @@ def _batch(
     except (MalformedError, NotCanonicalError) as error:
         raise _Refusal(Code.NOT_CANONICAL, 4, error.message) from None
     _ours(statement, place)  # (5)
+    claim = _Claim(statement.producer, statement.tenant, statement.signed_at)
     for record in records:  # (6)
-        _authorised(
-            record, statement.producer, place, arrival, statement.signed_at, statement.tenant
-        )
+        _authorised(record, claim, place, arrival)
     codec = _schema(statement, place, arrival, directory, known_at)  # (7)
     # (8): count and root.
     if statement.count != len(envelope.events):
@@ -228,15 +243,18 @@ def _heartbeat(
         heartbeat = Heartbeat.decode(envelope.statement)
     except (MalformedError, NotCanonicalError) as error:
         raise _Refusal(Code.NOT_CANONICAL, 4, error.message) from None
+    for record in records:  # (5): the chain id stands for environment, topic and partition.
+        _served(record.tenant, place)
+    first = records[0]
+    claim = _Claim(first.producer, first.tenant, heartbeat.time)
     for record in records:  # (6)
-        if record.producer != records[0].producer or record.tenant != records[0].tenant:
-            raise _Refusal(Code.KEY_NOT_AUTHORISED, 6, "signers are of different producers")
-        if record.tenant not in place.tenants:
-            raise _Refusal(
-                Code.WRONG_TENANT, 5, f"tenant {record.tenant[:100]!r} is not served here"
-            )
-        _authorised(record, record.producer, place, arrival, heartbeat.time, record.tenant)
+        _authorised(record, claim, place, arrival)
     return VerifiedHeartbeat(heartbeat, tuple(records))
+
+
+def _served(tenant: str, place: Place) -> None:
+    if tenant not in place.tenants:
+        raise _Refusal(Code.WRONG_TENANT, 5, f"tenant {tenant[:100]!r} is not served here")
 
 
 def _ours(statement: BatchStatement, place: Place) -> None:
@@ -244,49 +262,52 @@ def _ours(statement: BatchStatement, place: Place) -> None:
         raise _Refusal(
             Code.WRONG_ENVIRONMENT, 5, f"signed for environment {statement.environment[:100]!r}"
         )
-    if statement.tenant not in place.tenants:
-        raise _Refusal(
-            Code.WRONG_TENANT, 5, f"tenant {statement.tenant[:100]!r} is not served here"
-        )
+    _served(statement.tenant, place)
     if statement.topic != place.topic:
         raise _Refusal(Code.WRONG_TOPIC, 5, f"signed for topic {statement.topic[:100]!r}")
     if statement.partition != place.partition:
         raise _Refusal(Code.WRONG_PARTITION, 5, f"signed for partition {statement.partition}")
 
 
-def _authorised(
-    record: KeyRecord, producer: str, place: Place, arrival: int, signed_at: int, tenant: str
-) -> None:
-    """(6): by arrival; the producer's clock only narrows what arrival allows after a key's honest end."""
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Who is said to speak, and when by its own clock (microseconds since 1970)."""
+
+    producer: str
+    tenant: str
+    signed_at: int
+
+
+def _authorised(record: KeyRecord, claim: _Claim, place: Place, arrival: int) -> None:
+    """(6): by arrival; after a key's honest end the signer's clock decides, for a while."""
     name = record.fingerprint.hex()[:16]
-    speaks = (record.producer, record.environment, record.tenant) == (
-        producer,
-        place.environment,
-        tenant,
-    )
-    if not speaks or place.topic not in record.topics:
-        raise _Refusal(
-            Code.KEY_NOT_AUTHORISED, 6, f"key {name} may not speak for {producer[:100]!r} here"
-        )
+    who = (record.producer, record.environment, record.tenant)
+    if who != (claim.producer, place.environment, claim.tenant) or place.topic not in record.topics:
+        detail = f"key {name} may not speak for {claim.producer[:100]!r} here"
+        raise _Refusal(Code.KEY_NOT_AUTHORISED, 6, detail)
     if arrival < record.valid_from:
         raise _Refusal(Code.KEY_EXPIRED, 6, f"key {name} is not valid yet")
     end, until = record.revocation, record.valid_until
     if end is not None and end.reason == "COMPROMISED" and arrival >= end.time:
         raise _Refusal(Code.KEY_REVOKED, 6, f"key {name} is compromised")
-    if end is not None and end.reason == "RETIRED" and not _in_grace(end.time, arrival, signed_at):
+    if end is not None and end.reason == "RETIRED" and _over(end.time, arrival, claim.signed_at):
         raise _Refusal(Code.KEY_REVOKED, 6, f"key {name} is retired")
-    if until is not None and not _in_grace(until, arrival, signed_at):
+    if until is not None and _over(until, arrival, claim.signed_at):
         raise _Refusal(Code.KEY_EXPIRED, 6, f"key {name} has expired")
 
 
-def _in_grace(end: int, arrival: int, signed_at: int) -> bool:
-    return signed_at < end and arrival <= end + SPOOL_GRACE_US
+def _over(end: int, arrival: int, signed_at: int) -> bool:
+    """Whether a key that ended in honour no longer counts: spools may deliver for a while."""
+    return arrival >= end and (signed_at >= end or arrival > end + SPOOL_GRACE_US)
 
 
 def _schema(
     statement: BatchStatement, place: Place, arrival: int, directory: Directory, known_at: int
 ) -> avro.Codec:
-    """(7): the fingerprint decides, never a registry id. A pin's causal prefix was checked when it was taken."""
+    """(7): the fingerprint decides, never a registry id.
+
+    A pin's causal prefix was checked when the pin was taken.
+    """
     name = statement.event_schema.hex()[:16]
     pins = directory.pins(statement.event_schema, known_at)
     if not pins:
