@@ -2,7 +2,7 @@
 
 An installed wheel carries them inside its packages; a checkout (editable
 install) keeps them in the top-level folders where people look for them.
-`pyproject.toml` (`force-include`) and `_PLACES` say the same thing.
+`pyproject.toml` (`sources` of the wheel) and `_PLACES` say the same thing.
 """
 
 from pathlib import Path
