@@ -78,7 +78,8 @@ class Finding:
 def finding_id(log: Log, offset: int, finding: Finding) -> bytes:
     """Identity of a finding, 16 bytes: found again (by a flush done twice) it is the same row.
 
-    The detail is left out: it is for people and may come to say more (a waiting time, a count).
+    What may become known later is left out: the detail (a waiting time, a count) and the suspect,
+    which the linker adds when it is a chain of another partition.
     """
     parts = (
         finding.code.value.encode(),
@@ -88,7 +89,6 @@ def finding_id(log: Log, offset: int, finding: Finding) -> bytes:
         finding.chain_id,
         b"%d" % finding.batch_seq,
         finding.event_id or b"",
-        finding.suspect or b"",
     )
     return sha256(b"".join(b"%d:%b" % (len(p), p) for p in parts)).digest()[:16]
 
@@ -157,3 +157,6 @@ class Sink(Protocol):
         Raises:
             BoundaryBroken: some messages hold other events than they say; nothing was stored.
         """
+
+    def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:
+        """Commit offsets that were gone before they were read; arrival in microseconds."""

@@ -1,7 +1,64 @@
-"""Settings of the worker (`SEALTRAIL_*`)."""
+"""Settings of the worker (`SEALTRAIL_*`): addresses from the common ones, windows and tolerances.
 
-from sealtrail.settings import CommonSettings
+docs/findings.md lists which setting belongs to which finding.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sealtrail.settings import CommonSettings, Name
 
 
 class WorkerSettings(CommonSettings):
-    """What can be set for the stream processor."""
+    """What can be set for the stream processor. Windows and tolerances are in seconds."""
+
+    group: Name = Field(default="sealtrail", description="consumer group of the workers")
+    worker_id: Name = Field(default="worker", description="names this worker's folder and clients")
+    accept_tenants: tuple[Name, ...] = Field(
+        default=(), description="tenants served beside `tenant`, as a JSON list"
+    )
+
+    flush_messages: int = Field(default=256, ge=1, le=10_000, description="batches in one flush")
+    flush_bytes: int = Field(
+        default=16 * 2**20, ge=2**16, le=128 * 2**20, description="bytes in one flush"
+    )
+    flush_events: int = Field(default=60_000, ge=1, le=200_000, description="events in one flush")
+    flush_wait_s: float = Field(default=0.2, gt=0, le=10, description="a flush waits so long")
+
+    gap_settle_s: float = Field(default=30, ge=0, description="a gap may fill so long unreported")
+    orphan_window_s: float = Field(default=600, gt=0, description="a parent may be late so long")
+    stalled_heartbeats: float = Field(
+        default=2, ge=1, description="heartbeats that a chain may miss before it is STALLED"
+    )
+    clock_tolerance_s: float = Field(default=1, ge=0, description="AHEAD, REGRESSION, CAUSALITY")
+    backfill_tolerance_s: float = Field(default=0, ge=0, description="CAUSALITY among backfill")
+    behind_tolerance_s: float = Field(
+        default=900, gt=0, description="BEHIND_OR_DELAYED: above what spools and pauses take"
+    )
+    links_pending_max: int = Field(
+        default=100_000, ge=100, description="links that wait for a parent in memory"
+    )
+    links_rebuild_s: float = Field(
+        default=86_400, gt=0, description="how far back a restarted linker looks for open links"
+    )
+    links_recent_events: int = Field(
+        default=100_000, ge=0, description="events whose leaf hashes the linker keeps in memory"
+    )
+
+    session_timeout_s: float = Field(default=8, ge=6, le=60, description="of the consumer group")
+    watchdog_margin_s: float = Field(
+        default=22, gt=0, description="lag without progress for session timeout plus this: exit"
+    )
+    health_host: Name = Field(default="127.0.0.1", description="where /metrics and /healthz listen")
+    health_port: int = Field(
+        default=18090, ge=0, le=65_535, description="port of /metrics, 0 takes a free one"
+    )
+    log_format: Literal["json", "console", "auto"] = Field(
+        default="auto", description="auto: console at a terminal, else JSON"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least severity that is logged"
+    )

@@ -1,0 +1,82 @@
+"""What a worker tells about itself: one registry of Prometheus metrics, and its state for probes.
+
+No identity stands in a label that is unbounded: no chains, producers or keys.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from sealtrail_processor.model import Flush
+
+_FLUSH_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """Counters and gauges of one worker."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        made = {"registry": self.registry}
+        self.messages = Counter(
+            "sealtrail_messages", "Messages by what became of them", ["disposition"], **made
+        )
+        self.events = Counter("sealtrail_events", "Events accepted and committed", **made)
+        self.bytes = Counter("sealtrail_consumed_bytes", "Bytes of committed messages", **made)
+        self.findings = Counter("sealtrail_findings", "Findings by code", ["code"], **made)
+        self.flushes = Counter("sealtrail_flushes", "Flushes committed", **made)
+        self.failures = Counter("sealtrail_flush_failures", "Flushes that were tried again", **made)
+        self.flush_seconds = Histogram(
+            "sealtrail_flush_seconds", "From messages to commit", buckets=_FLUSH_BUCKETS, **made
+        )
+        self.lag = Gauge("sealtrail_lag_messages", "Messages of the topic not committed", **made)
+        self.assigned = Gauge("sealtrail_assigned_partitions", "Partitions of this worker", **made)
+        self.chains = Gauge("sealtrail_chains", "Chains held in memory", **made)
+        self.links = Counter("sealtrail_links", "Link verdicts written", ["verdict"], **made)
+        self.links_pending = Gauge("sealtrail_links_pending", "Links that wait", **made)
+        self.published = Counter(
+            "sealtrail_published",
+            "Alerts and copies offered to the broker",
+            ["topic", "result"],
+            **made,
+        )
+        self.keys_rejected = Gauge(
+            "sealtrail_key_records_rejected", "Records on the keys topic that do not count", **made
+        )
+
+    def count(self, flush: Flush) -> None:
+        """Take a committed flush into the counters."""
+        self.flushes.inc()
+        size = events = 0
+        for judged in flush.judged:
+            self.messages.labels(judged.disposition.value).inc()
+            size += len(judged.message.value or b"")
+            if judged.batch is not None and judged.disposition.value in ("accepted", "released"):
+                events += len(judged.batch.occurred_at)
+            for finding in judged.findings:
+                self.findings.labels(finding.code.value).inc()
+        self.events.inc(events)
+        self.bytes.inc(size)
+
+
+@dataclass(slots=True)
+class Status:
+    """State of a worker for probes and the watchdog; times by time.monotonic(), seconds."""
+
+    started: float = field(default_factory=time.monotonic)
+    loop_beat: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    moved: float = field(default_factory=time.monotonic)
+    waiting: str = ""
+    stopping: bool = False
+    lag: int | None = None
+    assigned: tuple[int, ...] = ()
+
+    def progress(self) -> None:
+        """Something was committed, or is knowingly waited for."""
+        self.moved = time.monotonic()
