@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 from sealtrail.errors import KeyRefusedError, SignatureError
 
 _P = 2**255 - 19
-_Y8 = 2707385501144840649318225287225658788936804267575313519463743609750303021479
+_Y8 = 2707385501144840649318225287225658788936804267575313519463743609750303402022
 _D = -121665 * pow(121666, -1, _P) % _P
 # Canonical y-coordinates of the points whose order divides eight; both signs of x are refused.
 _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
