@@ -1,0 +1,210 @@
+"""What a worker reads back from the store when it is assigned a partition, and while it judges.
+
+- cursor: where the contiguous commits of this log end; reading begins behind it, whatever Kafka's
+  group says;
+- chains: state of all chains of the partition, from committed batches of all lives of the log;
+- stored_hashes: statement hashes of batches that memory no longer holds;
+- receipts: when messages were first seen, where the broker does not say: the first writer wins;
+- key records, in the order of their arrival.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from sealtrail.chain import Chains, Link
+from sealtrail.statement import Continues, Identity
+from sealtrail_processor.model import Log
+from sealtrail_processor.rows import COORDINATES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from sealtrail_processor.store import Store
+
+KEY_RECORDS = (*COORDINATES, "arrival", "record_key", "record_value")
+
+_CURSOR = """
+    SELECT minOrNullIf(reached, number > 1 AND first_offset > reached + 1), maxOrNull(last_offset)
+    FROM (
+        SELECT
+            first_offset,
+            last_offset,
+            row_number() OVER (ORDER BY first_offset, last_offset) AS number,
+            max(last_offset) OVER (
+                ORDER BY first_offset, last_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS reached
+        FROM commits
+        WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+    )
+"""
+# Not by arrival alone: a released message stands late in its log, with the arrival of its first
+# try. A life of the log begins with the earliest arrival of a message that is none of those.
+_LINKS = """
+    SELECT chain_id, batch_seq, branch, first_seq, count, statement_hash, previous,
+        toUnixTimestamp64Micro(signed_at), toUnixTimestamp64Micro(arrival), closes,
+        environment, tenant, topic, partition, producer, instance,
+        heartbeat_s, continues_chain, continues_batch, continues_head
+    FROM committed_batches
+    WHERE topic = {topic:String} AND partition = {partition:UInt16}
+    ORDER BY
+        min(if(time_source = 'ORIGINAL', NULL, arrival)) OVER (PARTITION BY log_id) NULLS LAST,
+        log_id, offset
+"""
+# Chains and numbers as two lists: pairs that nobody asked for are left out afterwards.
+_HASHES = """
+    SELECT chain_id, batch_seq, statement_hash, branch
+    FROM committed_batches
+    WHERE chain_id IN (SELECT toFixedString(unhex(arrayJoin({chains:Array(String)})), 32))
+        AND batch_seq IN {numbers:Array(UInt64)}
+    ORDER BY branch
+"""
+# Another worker may have taken other messages together, so that two inserts stand: the first
+# block counts.
+_RECEIPTS = """
+    SELECT offset, toUnixTimestamp64Micro(argMin(arrival, _block_number))
+    FROM receipts
+    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+        AND offset BETWEEN {first:UInt64} AND {last:UInt64}
+    GROUP BY offset
+"""
+_KEY_RECORDS = """
+    SELECT log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS arrived,
+        hex(record_key), hex(record_value)
+    FROM key_records FINAL
+    ORDER BY arrived, log_id, partition, offset
+"""
+
+
+def cursor(store: Store, log: Log) -> int | None:
+    """The offset at which to go on reading a log: behind its contiguous commits, None without any.
+
+    Exact: a hole in the commits ends them, whatever stands behind it. Commits may overlap (a flush
+    that was done again).
+    """
+    hole, last = store.query(_CURSOR, _names(log))[0]
+    end = last if hole is None else hole
+    return None if end is None else int(end) + 1
+
+
+def chains(store: Store, topic: str, partition: int) -> Chains:
+    """The state of all chains of a partition, rebuilt from its committed batches."""
+    state = Chains()
+    for link in links(store, topic, partition):
+        state.apply(link)
+    return state
+
+
+def links(store: Store, topic: str, partition: int) -> list[Link]:
+    """The committed batches of a partition, over all lives of its log, as they were accepted."""
+    rows = store.query(_LINKS, {"topic": topic, "partition": partition})
+    return [_link(row) for row in rows]
+
+
+def _link(row: Sequence[Any]) -> Link:
+    heartbeat_s, continues_chain, continues_batch, continues_head = row[16:]
+    continues = None
+    if continues_batch >= 0:
+        continues = Continues(continues_chain, continues_batch, continues_head)
+    return Link(
+        chain_id=row[0],
+        batch_seq=row[1],
+        branch=row[2],
+        first_seq=row[3],
+        count=row[4],
+        statement_hash=row[5],
+        previous=row[6],
+        signed_at=row[7],
+        arrival=row[8],
+        closes=row[9],
+        identity=Identity(*row[10:16]),
+        heartbeat_s=heartbeat_s,
+        continues=continues,
+    )
+
+
+def stored_hashes(
+    store: Store, keys: Collection[tuple[bytes, int]]
+) -> Mapping[tuple[bytes, int], list[tuple[bytes, int]]]:
+    """Statement hash and branch of committed batches.
+
+    Args:
+        store: who is asked.
+        keys: (chain_id, batch_seq) of batches.
+
+    Returns:
+        (chain_id, batch_seq) -> [(statement_hash, branch)], for those of which any is stored.
+    """
+    found: dict[tuple[bytes, int], list[tuple[bytes, int]]] = defaultdict(list)
+    if not keys:
+        return found
+    wanted = {
+        "chains": sorted({chain_id.hex() for chain_id, _ in keys}),
+        "numbers": sorted({number for _, number in keys}),
+    }
+    for chain_id, batch_seq, digest, branch in store.query(_HASHES, wanted):
+        if (chain_id, batch_seq) in keys:
+            found[chain_id, batch_seq].append((digest, branch))
+    return dict(found)
+
+
+def receipts(store: Store, log: Log, offsets: Sequence[int], now: int) -> dict[int, int]:
+    """When messages were first seen; recorded now where nobody did before.
+
+    Args:
+        store: who is asked, and keeps the new ones.
+        log: whose messages.
+        offsets: which.
+        now: microseconds since 1970, for those that are new.
+
+    Returns:
+        offset -> arrival, microseconds since 1970. What was once returned is returned for ever,
+        also when another worker writes later, whatever its clock says.
+    """
+    known = _receipts(store, log, offsets)
+    missing = [o for o in offsets if o not in known]
+    if not missing:
+        return known
+    rows = [(log.log_id, log.topic, log.partition, offset, now) for offset in missing]
+    # Of the coordinates alone: of two workers with the same messages in hand, the second one's
+    # insert is dropped.
+    coordinates = sha256(repr((log.log_id, log.topic, log.partition, missing)).encode())
+    store.insert("receipts", (*COORDINATES, "arrival"), rows, f"receipts/{coordinates.hexdigest()}")
+    return known | _receipts(store, log, missing)
+
+
+def _receipts(store: Store, log: Log, offsets: Sequence[int]) -> dict[int, int]:
+    if not offsets:
+        return {}
+    wanted = set(offsets)
+    rows = store.query(_RECEIPTS, _names(log) | {"first": min(wanted), "last": max(wanted)})
+    return {offset: arrival for offset, arrival in rows if offset in wanted}
+
+
+def add_key_records(
+    store: Store, log: Log, records: Sequence[tuple[int, int, bytes, bytes]]
+) -> None:
+    """Keep messages of the keys topic.
+
+    Args:
+        store: where to.
+        log: of the keys topic.
+        records: (offset, arrival in microseconds since 1970, key, value) each.
+    """
+    rows = [(log.log_id, log.topic, log.partition, *record) for record in records]
+    digest = sha256(repr(rows).encode()).hexdigest()
+    store.insert("key_records", KEY_RECORDS, rows, f"key_records/{digest}")
+
+
+def key_records(store: Store) -> list[tuple[Log, int, int, bytes, bytes]]:
+    """Kept messages of the keys topic: (log, offset, arrival, key, value), by arrival."""
+    return [
+        (Log(*row[:3]), row[3], row[4], bytes.fromhex(row[5]), bytes.fromhex(row[6]))
+        for row in store.query(_KEY_RECORDS)
+    ]
+
+
+def _names(log: Log) -> dict[str, Any]:
+    return {"log": log.log_id, "topic": log.topic, "partition": log.partition}

@@ -1,0 +1,358 @@
+"""Rows of a flush for the tables that hold one row a message, batch or finding. Pure.
+
+What stands in a row is a function of the message, its recorded arrival and what judging made of it:
+    a flush that is done again gives the same bytes. Column names here are those of
+    deploy/clickhouse/migrations.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from sealtrail.findings import SEVERITIES, Disposition
+from sealtrail.statement import ZERO
+from sealtrail_processor.container import Accepted
+from sealtrail_processor.model import finding_id
+
+if TYPE_CHECKING:
+    from sealtrail_processor.model import Finding, Flush, Judged, Log, RawMessage
+
+Row = tuple[Any, ...]
+
+COORDINATES = ("log_id", "topic", "partition", "offset")
+BATCHES = (
+    "tenant",
+    "chain_id",
+    "batch_seq",
+    "branch",
+    "first_seq",
+    "count",
+    "statement_hash",
+    "previous",
+    "root",
+    "closes",
+    "environment",
+    "producer",
+    "instance",
+    "signers",
+    "heartbeat_s",
+    "continues_chain",
+    "continues_batch",
+    "continues_head",
+    "opened_at",
+    "event_schema",
+    "signed_at",
+    "clock_error_us",
+    "sampled_out",
+    *COORDINATES,
+    "arrival",
+    "time_source",
+)
+PAYLOADS = (*COORDINATES, "arrival", "key", "value", "headers")
+DISPOSITIONS = (
+    *COORDINATES,
+    "arrival",
+    "time_source",
+    "disposition",
+    "code",
+    "step",
+    "detail",
+    "digest",
+    "chain_id",
+    "batch_seq",
+    "branch",
+    "events",
+    "from_log_id",
+    "from_topic",
+    "from_partition",
+    "from_offset",
+)
+QUARANTINE = (
+    *COORDINATES,
+    "arrival",
+    "key",
+    "value",
+    "headers",
+    "disposition",
+    "code",
+    "step",
+    "detail",
+)
+FINDINGS = (
+    "finding_id",
+    "code",
+    "severity",
+    "origin",
+    "tenant",
+    "chain_id",
+    "batch_seq",
+    "event_id",
+    "suspect",
+    "estimate_us",
+    "tolerance_us",
+    "detail",
+    *COORDINATES,
+    "arrival",
+    "found_at",
+)
+HEARTBEATS = ("chain_id", "batch_seq", "head", "time", "arrival", *COORDINATES)
+COMMITS = (
+    "log_id",
+    "topic",
+    "partition",
+    "first_offset",
+    "last_offset",
+    "kind",
+    "messages",
+    "rows",
+    "digest",
+    "arrival",
+)
+
+TAKEN = (Disposition.ACCEPTED, Disposition.RELEASED)
+REFUSED = (Disposition.QUARANTINED, Disposition.PARKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows for one table."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+def accepted(flush: Flush) -> list[Accepted]:
+    """The batches of a flush whose events are to be stored."""
+    return [
+        Accepted(j, j.batch) for j in flush.judged if j.disposition in TAKEN and j.batch is not None
+    ]
+
+
+def tables(flush: Flush) -> list[Table]:
+    """All rows of a flush but its events and its commit; tables without rows are left out."""
+    log, judged = flush.log, flush.judged
+    refused = [j for j in judged if j.disposition in REFUSED]
+    taken = accepted(flush)
+    found = [
+        Table("dispositions", DISPOSITIONS, [disposition(log, j) for j in judged]),
+        Table("batches", BATCHES, [_batch(log, a) for a in taken]),
+        Table("payloads", PAYLOADS, [_payload(log, a.judged) for a in taken]),
+        Table("findings", FINDINGS, [_finding(log, j, f) for j in judged for f in j.findings]),
+        Table("quarantine", QUARANTINE, [_quarantine(log, j) for j in refused]),
+        Table("heartbeats", HEARTBEATS, _heartbeats(log, judged)),
+    ]
+    return [table for table in found if table.rows]
+
+
+def commit(flush: Flush) -> Table:
+    """The row that makes a flush visible."""
+    log = flush.log
+    row = (
+        log.log_id,
+        log.topic,
+        log.partition,
+        flush.first_offset,
+        flush.last_offset,
+        "flush",
+        len(flush.judged),
+        sum(a.rows for a in accepted(flush)),
+        commit_digest([disposition(log, j) for j in flush.judged]),
+        flush.judged[-1].arrival,
+    )
+    return Table("commits", COMMITS, [row])
+
+
+def lost(log: Log, first_offset: int, last_offset: int, arrival: int) -> Table:
+    """The commit of offsets that were gone from the log before they were read."""
+    row = (
+        log.log_id,
+        log.topic,
+        log.partition,
+        first_offset,
+        last_offset,
+        "lost",
+        0,
+        0,
+        commit_digest([]),
+        arrival,
+    )
+    return Table("commits", COMMITS, [row])
+
+
+def commit_digest(dispositions: list[Row]) -> bytes:
+    """SHA-256 over dispositions in the order of their offsets (docs/sql.md, "Commits").
+
+    For each: the JSON array of its columns from `offset` on, bytes as hex, ASCII only, no blanks,
+        and a newline.
+    """
+    digest = sha256()
+    for row in dispositions:
+        plain = [v.hex() if isinstance(v, bytes) else v for v in row[3:]]
+        digest.update(json.dumps(plain, separators=(",", ":")).encode() + b"\n")
+    return digest.digest()
+
+
+def content(flush: Flush) -> bytes:
+    """SHA-256 of all that `tables` makes of a flush: what insert tokens are made of."""
+    log = flush.log
+    digest = sha256(json.dumps([log.log_id, log.topic, log.partition, flush.first_offset]).encode())
+    for j in flush.judged:
+        message = j.message
+        extra = (message.key, message.headers, [_finding(log, j, f) for f in j.findings])
+        digest.update(commit_digest([disposition(log, j)]) + sha256(repr(extra).encode()).digest())
+    return digest.digest()
+
+
+def events_content(chunk: list[Accepted]) -> bytes:
+    """SHA-256 of all that one insert of events stores; a statement's hash covers its events."""
+    digest = sha256()
+    for item in chunk:
+        j = item.judged
+        line = [
+            j.message.offset,
+            j.arrival,
+            j.time_source,
+            j.branch,
+            item.batch.statement_hash.hex(),
+        ]
+        digest.update(json.dumps(line).encode() + b"\n")
+    return digest.digest()
+
+
+def _coordinates(log: Log, message: RawMessage) -> Row:
+    return (log.log_id, log.topic, log.partition, message.offset)
+
+
+def disposition(log: Log, j: Judged) -> Row:
+    """The row of one message in `dispositions`."""
+    believed = j.disposition not in REFUSED
+    chain_id, batch_seq, events = ZERO, 0, 0
+    if believed and j.batch is not None:
+        statement = j.batch.statement
+        chain_id, batch_seq, events = statement.chain_id, statement.batch_seq, statement.count
+    elif believed and j.heartbeat is not None:
+        chain_id, batch_seq = j.heartbeat.chain_id, j.heartbeat.batch_seq
+    refused = j.refused
+    return (
+        *_coordinates(log, j.message),
+        j.arrival,
+        j.time_source,
+        str(j.disposition),
+        "" if refused is None else str(refused.code),
+        0 if refused is None else refused.step,
+        "" if refused is None else refused.detail,
+        ZERO if j.message.value is None else sha256(j.message.value).digest(),
+        chain_id,
+        batch_seq,
+        j.branch,
+        events,
+        *(j.released_from or ("", "", 0, 0)),
+    )
+
+
+def _batch(log: Log, item: Accepted) -> Row:
+    j, s = item.judged, item.batch.statement
+    genesis = s.genesis
+    continues = None if genesis is None else genesis.continues
+    origin = (
+        (ZERO, -1, ZERO)
+        if continues is None
+        else (continues.chain_id, continues.batch_seq, continues.head)
+    )
+    return (
+        s.tenant,
+        s.chain_id,
+        s.batch_seq,
+        j.branch,
+        s.first_seq,
+        s.count,
+        item.batch.statement_hash,
+        s.previous,
+        s.root,
+        s.closes,
+        s.environment,
+        s.producer,
+        s.instance,
+        list(s.signers),
+        0 if genesis is None else genesis.heartbeat_s,
+        *origin,
+        0 if genesis is None else genesis.opened_at,
+        s.event_schema,
+        s.signed_at,
+        s.clock_error_us,
+        s.sampled_out,
+        *_coordinates(log, j.message),
+        j.arrival,
+        j.time_source,
+    )
+
+
+def _payload(log: Log, j: Judged) -> Row:
+    m = j.message
+    return (*_coordinates(log, m), j.arrival, m.key or b"", m.value or b"", list(m.headers))
+
+
+def _quarantine(log: Log, j: Judged) -> Row:
+    m, refused = j.message, j.refused
+    reason = ("", 0, "") if refused is None else (str(refused.code), refused.step, refused.detail)
+    where = _coordinates(log, m)
+    return (*where, j.arrival, m.key, m.value, list(m.headers), str(j.disposition), *reason)
+
+
+def _heartbeats(log: Log, judged: tuple[Judged, ...]) -> list[Row]:
+    latest = {
+        j.heartbeat.chain_id: (
+            j.heartbeat.chain_id,
+            j.heartbeat.batch_seq,
+            j.heartbeat.head,
+            j.heartbeat.time,
+            j.arrival,
+            *_coordinates(log, j.message),
+        )
+        for j in judged
+        if j.disposition is Disposition.HEARTBEAT and j.heartbeat is not None
+    }
+    return list(latest.values())
+
+
+def _finding(log: Log, j: Judged, finding: Finding) -> Row:
+    offset = j.message.offset
+    tenant = "" if j.batch is None or j.disposition in REFUSED else j.batch.statement.tenant
+    return finding_row(log, offset, finding, tenant=tenant, arrival=j.arrival, origin="ingest")
+
+
+def finding_row(  # noqa: PLR0913 - a row of a table, and its parts come from different hands
+    log: Log,
+    offset: int,
+    finding: Finding,
+    *,
+    tenant: str,
+    arrival: int,
+    origin: str,
+    found_at: int | None = None,
+) -> Row:
+    """A row of `findings`; arrival and found_at (default: arrival) in microseconds since 1970."""
+    return (
+        finding_id(log, offset, finding),
+        str(finding.code),
+        str(SEVERITIES[finding.code]),
+        origin,
+        tenant,
+        finding.chain_id,
+        finding.batch_seq,
+        finding.event_id,
+        finding.suspect,
+        finding.estimate_us,
+        finding.tolerance_us,
+        finding.detail,
+        log.log_id,
+        log.topic,
+        log.partition,
+        offset,
+        arrival,
+        arrival if found_at is None else found_at,
+    )

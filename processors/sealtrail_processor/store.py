@@ -1,0 +1,257 @@
+"""The store as the pipeline sees it, and ClickHouse over HTTP behind it.
+
+This is the only module of the room that imports clickhouse_connect. Whatever goes wrong becomes one
+of two errors,
+so that a caller knows whether to try again:
+
+    StoreUnavailable   not reached, overloaded, out of memory, timed out: the same call may succeed
+        later
+    StoreRefused       the statement or its data is wrong: it will be refused again; `code` is
+        ClickHouse's
+
+Every insert carries a token that is a hash of its content, so that a repeated one changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import clickhouse_connect
+from clickhouse_connect.driver import exceptions, httputil
+
+from sealtrail.errors import SealtrailError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from clickhouse_connect.driver.client import Client
+
+Row = tuple[Any, ...]
+T = TypeVar("T")
+
+# ClickHouse's error codes that say nothing about the statement: SOCKET_TIMEOUT, TIMEOUT_EXCEEDED,
+# CANNOT_SCHEDULE_TASK, ABORTED, TOO_MANY_SIMULTANEOUS_QUERIES, NETWORK_ERROR, NO_FREE_CONNECTION,
+# TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE, MEMORY_LIMIT_EXCEEDED, TOO_MANY_PARTS,
+# TOO_FEW_LIVE_REPLICAS, UNKNOWN_STATUS_OF_INSERT, SESSION_IS_LOCKED, QUERY_WAS_CANCELLED,
+# RECEIVED_ERROR_TOO_MANY_REQUESTS, ALL_REPLICAS_LOST, KEEPER_EXCEPTION.
+TRANSIENT = frozenset(
+    {159, 209, 202, 203, 210, 236, 241, 242, 243, 252, 285, 319, 364, 373, 394, 415, 439, 999}
+)
+MEMORY_LIMIT = 241
+_CODE = re.compile(r"[Cc]ode:? (\d+)")
+
+INSERT_SETTINGS: dict[str, Any] = {
+    # The reply must mean: on disk.
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    # Also in the tables behind materialized views. (What comes from a SELECT counts as repeatable
+    # when it has a token.)
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+}
+AVRO_SETTINGS: dict[str, Any] = INSERT_SETTINGS | {
+    # The boundary check counts rows: one thread, one block, in the order of the container.
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "max_parsing_threads": 1,
+    "input_format_parallel_parsing": 0,
+    "max_block_size": 1_000_000,
+    "max_insert_block_size": 1_000_000,
+    "min_insert_block_size_rows": 0,
+    "min_insert_block_size_bytes": 0,
+    # Writer schemas of other versions lack fields or have more.
+    "input_format_avro_allow_missing_fields": 1,
+    # A parent reference becomes its row in the table of edges in the same insert.
+    "parallel_view_processing": 0,
+    # The SQL carries the columns that a batch's events share.
+    "max_query_size": 268_435_456,
+    "max_ast_elements": 10_000_000,
+    "max_expanded_ast_elements": 10_000_000,
+}
+
+
+class StoreUnavailable(UnavailableError):  # noqa: N818 - names the state, beside StoreRefused
+    """The store cannot do it now, perhaps later. code is ClickHouse's, 0 without one."""
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message, hint="is the store up? try: sealtrail store status")
+        self.code = code
+
+
+class StoreRefused(SealtrailError):  # noqa: N818 - beside StoreUnavailable
+    """The store will not do this, now or later. code is ClickHouse's."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(
+            message, hint="this is about the statement or its data, not about the network"
+        )
+        self.code = code
+
+
+class Store(Protocol):
+    """What the room needs of a store; blocking. `database` holds the base tables."""
+
+    database: str
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Rows of a SELECT; parameters are bound by the server as {name:Type}.
+
+        Names without a database are looked up in `database`.
+
+        Raises:
+            StoreUnavailable: try again.
+            StoreRefused: the statement is wrong.
+        """
+
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], token: str
+    ) -> None:
+        """Insert rows as one block; a second insert with the same token changes nothing.
+
+        Raises:
+            StoreUnavailable: try again with the same token.
+            StoreRefused: the rows do not fit the table.
+        """
+
+    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+        """Run INSERT ... SELECT ... FROM input(...) over an Avro container as one block.
+
+        Raises:
+            StoreUnavailable: try again with the same token.
+            StoreRefused: the container cannot be read as the statement says.
+        """
+
+    def command(self, sql: str) -> None:
+        """Run a statement without a result (DDL); names are qualified.
+
+        Raises:
+            StoreUnavailable: try again.
+            StoreRefused: the statement is wrong.
+        """
+
+
+class ClickHouseStore:
+    """A store over ClickHouse's HTTP interface; safe to call from several threads (no sessions).
+
+    Args:
+        url: http(s)://host:port of the HTTP interface.
+        user, password: who writes.
+        database: where unqualified names are looked up.
+        timeout_s: how long a call may take, seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: str,
+        database: str = "sealtrail",
+        *,
+        timeout_s: float = 120.0,
+    ) -> None:
+        self.database = database
+        self._connect: dict[str, Any] = {
+            "dsn": url,
+            "username": user,
+            "password": password,
+            "autogenerate_session_id": False,
+            "send_receive_timeout": timeout_s,
+            "connect_timeout": 10,
+            "query_limit": 0,
+            # Ours are loopback or a rack away: compressing costs more than sending.
+            "compress": False,
+            "pool_mgr": httputil.get_pool_manager(maxsize=4, num_pools=2),
+        }
+        self._client: Client | None = None
+        self._types: dict[str, dict[str, str]] = {}
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """See Store.query. Strings that are no UTF-8 and FixedStrings come as bytes."""
+
+        def run(client: Client) -> list[Row]:
+            formats = {"FixedString": "bytes"}
+            found = client.query(sql, parameters=dict(parameters or {}), query_formats=formats)
+            return [tuple(row) for row in found.result_rows]
+
+        return self._call(run)
+
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], token: str
+    ) -> None:
+        """See Store.insert."""
+        if not rows:
+            return
+        types = self._column_types(table)
+
+        def run(client: Client) -> None:
+            client.insert(
+                table,
+                rows,
+                column_names=list(columns),
+                database=self.database,
+                column_type_names=[types[name] for name in columns],
+                settings=INSERT_SETTINGS | {"insert_deduplication_token": token},
+            )
+
+        self._call(run)
+
+    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+        """See Store.insert_avro."""
+        block = b"".join((sql.encode(), b" FORMAT Avro\n", body))
+
+        def run(client: Client) -> None:
+            client.raw_insert(
+                "",  # the statement stands before the data
+                insert_block=block,
+                settings=AVRO_SETTINGS | {"insert_deduplication_token": token},
+            )
+
+        self._call(run)
+
+    def command(self, sql: str) -> None:
+        """See Store.command."""
+        self._call(lambda client: client.command(sql, use_database=False))
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _column_types(self, table: str) -> dict[str, str]:
+        if table not in self._types:
+            rows = self.query(
+                "SELECT name, type FROM system.columns"
+                " WHERE database = {d:String} AND table = {t:String}",
+                {"d": self.database, "t": table},
+            )
+            if not rows:
+                raise StoreRefused(f"table {self.database}.{table} does not exist", code=60)
+            self._types[table] = dict(rows)
+        return self._types[table]
+
+    def _call(self, run: Callable[[Client], T]) -> T:
+        try:
+            if self._client is None:
+                client = clickhouse_connect.get_client(**self._connect)
+                # Set afterwards: connecting asks the server some questions, and on a new store the
+                # database is not there yet.
+                client.database = self.database
+                self._client = client
+            return run(self._client)
+        except exceptions.Error as error:
+            raise translated(error) from None
+        except OSError as error:
+            raise StoreUnavailable(f"store cannot be reached: {error}") from None
+
+
+def translated(error: exceptions.Error) -> SealtrailError:
+    """Our error for one of clickhouse_connect: by ClickHouse's code where there is one."""
+    found = _CODE.search(str(error))
+    code = error.code or (int(found[1]) if found else 0)
+    text = " ".join(str(error).split())[:600]
+    if code in TRANSIENT:
+        return StoreUnavailable(f"store is busy: {text}", code=code)
+    if code == 0:
+        return StoreUnavailable(f"store cannot be reached: {text}")
+    return StoreRefused(f"store refuses: {text}", code=code)
