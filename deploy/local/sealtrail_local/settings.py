@@ -1,7 +1,46 @@
-"""Settings of the embedded stack (`SEALTRAIL_*`)."""
+"""Settings of the embedded stack: `SEALTRAIL_LOCAL_*`."""
+
+from typing import Literal
+
+from pydantic import Field
 
 from sealtrail.settings import CommonSettings
 
 
 class LocalSettings(CommonSettings):
-    """What can be set for the embedded stack."""
+    """Where the embedded broker, registry and store listen, and what they may take."""
+
+    local_kafka_port: int = Field(
+        default=19092, ge=1, le=65535, description="port of the embedded broker, on loopback"
+    )
+    local_registry_port: int = Field(
+        default=18081, ge=1, le=65535, description="port of the embedded registry, on loopback"
+    )
+    local_store_port: int = Field(
+        default=18123, ge=1, le=65535, description="port of the embedded store, on loopback"
+    )
+    local_confinement: Literal["required", "preferred", "off"] = Field(
+        default="preferred",
+        description="whether Landlock locks the embedded store into its folder",
+    )
+    local_store_memory_mb: int = Field(
+        default=6000, ge=500, description="memory of the embedded store, MiB"
+    )
+    local_analyst_queries: int = Field(
+        default=4, ge=1, le=64, description="queries of analysts at a time in the embedded store"
+    )
+    local_analyst_seconds: int = Field(
+        default=30, ge=1, description="longest query of an analyst in the embedded store, seconds"
+    )
+    local_analyst_memory_mb: int = Field(
+        default=2000, ge=50, description="memory of one analyst's query in the embedded store, MiB"
+    )
+    local_stream_seconds: float = Field(
+        default=120.0, gt=0, description="a streamed result of the embedded store is cut off after"
+    )
+    local_start_seconds: float = Field(
+        default=60.0, gt=0, description="longest start of each process of the embedded stack"
+    )
+    local_stop_seconds: float = Field(
+        default=15.0, gt=0, description="time to stop before a process of the stack is killed"
+    )
