@@ -16,13 +16,16 @@ class ProducerSettings(CommonSettings):
     )
     key_file: str = Field(
         default="",
-        description="encrypted PKCS#8 key files, separated by ':'; default: STATE_DIR/keys/PRODUCER.pem",
+        description="encrypted PKCS#8 files, ':' between; default: STATE_DIR/keys/PRODUCER.pem",
     )
     key_passphrase: SecretStr = Field(
         default=SecretStr(""), description="passphrase of the key files"
     )
     key_passphrase_file: Path | None = Field(
         default=None, description="file with the passphrase; default: NAME.pass beside NAME.pem"
+    )
+    operator_passphrase: SecretStr = Field(
+        default=SecretStr(""), description="passphrase of the operator's key (sealtrail keys)"
     )
     kafka_config: Path | None = Field(
         default=None, description="file with more librdkafka properties, name=value lines"
@@ -66,8 +69,6 @@ class ProducerSettings(CommonSettings):
     pace_bytes: int = Field(
         default=0,
         ge=0,
-        description="bytes per partition that pace_group has not consumed yet at most; 0: no pacing",
+        description="bytes per partition that pace_group has not consumed at most; 0: no pacing",
     )
-    pace_group: str = Field(
-        default="sealtrail-worker", description="consumer group that pacing looks at"
-    )
+    pace_group: str = Field(default="sealtrail", description="consumer group that pacing looks at")

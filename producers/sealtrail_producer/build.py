@@ -1,0 +1,186 @@
+"""Turns the arguments of emit() into an event, or says at once what is wrong with them.
+
+All that can be seen without encoding is seen here: types, caps, lengths, ranges. What is left (an
+event over 512 kB, text that is no Unicode) is found when it is encoded and becomes a tombstone.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from sealtrail.errors import EventError
+from sealtrail.event import (
+    Actor,
+    ActorKind,
+    Code,
+    EntityRef,
+    ParentRef,
+    Protected,
+)
+from sealtrail_producer.pending import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_LONG = 2**63 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def choice(kind: type[E], value: E | str, name: str) -> E:
+    """A member of an enum, or its name.
+
+    Raises:
+        EventError: there is no such member.
+    """
+    if type(value) is kind:
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(kind)
+        raise EventError(
+            f"{name} {value!r} is none of the contract", hint=f"one of {names}"
+        ) from None
+
+
+def micros(value: datetime | int, name: str = "occurred_at") -> int:
+    """Microseconds since 1970 of a time.
+
+    Args:
+        value: a datetime with a time zone, or microseconds.
+        name: for the error.
+
+    Raises:
+        EventError: no time, or one without a zone.
+    """
+    if type(value) is int:
+        return value
+    if not isinstance(value, datetime):
+        raise EventError(f"{name} is a {type(value).__name__}", hint="a datetime or microseconds")
+    if value.tzinfo is None:
+        raise EventError(f"{name} has no time zone", hint="datetime.now(timezone.utc)")
+    return (value - _EPOCH) // _MICROSECOND
+
+
+def text(value: Any, name: str) -> str:
+    """A string.
+
+    Raises:
+        EventError: it is none.
+    """
+    if not isinstance(value, str):
+        raise EventError(f"{name} is a {type(value).__name__}", hint="it must be a string")
+    return value
+
+
+def fixed(value: Any, size: int, name: str) -> bytes:
+    """Bytes of a length.
+
+    Raises:
+        EventError: they are not.
+    """
+    if not isinstance(value, bytes) or len(value) != size:
+        raise EventError(f"{name} is not {size} bytes")
+    return value
+
+
+def optional_text(value: Any, name: str) -> None:
+    """Check a string or None."""
+    if value is not None:
+        text(value, name)
+
+
+def run(value: UUID | bytes | None) -> bytes | None:
+    """A run id as its 16 bytes."""
+    if value is None:
+        return None
+    return value.bytes if isinstance(value, UUID) else fixed(value, 16, "run_id")
+
+
+def who(value: Actor | str | None, producer: str) -> Actor:
+    """The actor: the producer itself unless one is given; a string is the id of a service."""
+    if value is None:
+        return Actor(producer)
+    if isinstance(value, str):
+        return Actor(value)
+    if not isinstance(value, Actor):
+        raise EventError(
+            f"actor is a {type(value).__name__}", hint="an Actor or the id of a service"
+        )
+    text(value.id, "actor.id")
+    optional_text(value.on_behalf_of, "actor.on_behalf_of")
+    choice(ActorKind, value.kind, "actor.kind")
+    return value
+
+
+def entities(values: Iterable[EntityRef], name: str) -> tuple[EntityRef, ...]:
+    """Inputs or outputs, each field checked."""
+    found = tuple(values)
+    for entity in found:
+        if not isinstance(entity, EntityRef):
+            raise EventError(f"{name} holds a {type(entity).__name__}", hint="it takes EntityRef")
+        text(entity.namespace, f"{name}.namespace")
+        text(entity.name, f"{name}.name")
+        optional_text(entity.version, f"{name}.version")
+        if entity.digest is not None:
+            fixed(entity.digest, 32, f"{name}.digest")
+        size = entity.size_bytes
+        if size is not None and (type(size) is not int or not 0 <= size <= MAX_LONG):
+            raise EventError(f"{name}.size_bytes {size!r} is no size")
+    return found
+
+
+def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
+    """Parents from receipts and references, each once, in order."""
+    found: dict[ParentRef, None] = {}
+    for value in values:
+        if isinstance(value, Receipt):
+            found.update(dict.fromkeys(value.references))
+        elif isinstance(value, ParentRef):
+            fixed(value.event_id, 16, "parents.event_id")
+            fixed(value.leaf_hash, 32, "parents.leaf_hash")
+            micros(value.occurred_at, "parents.occurred_at")
+            found[value] = None
+        else:
+            raise EventError(
+                f"parents holds a {type(value).__name__}", hint="it takes receipts and ParentRef"
+            )
+    return tuple(found)
+
+
+def attribute_map(values: Mapping[str, str]) -> dict[str, str]:
+    """A copy of the attributes: what the caller changes later is not what was emitted."""
+    found = dict(values)
+    for key, value in found.items():
+        text(key, "a name of attributes")
+        text(value, f"attribute {key!r}")
+    return found
+
+
+def code_ref(value: Code | None) -> Code | None:
+    """The code that ran."""
+    if value is not None:
+        if not isinstance(value, Code):
+            raise EventError(f"code is a {type(value).__name__}", hint="it takes Code")
+        text(value.repository, "code.repository")
+        text(value.revision, "code.revision")
+        optional_text(value.image_digest, "code.image_digest")
+    return value
+
+
+def protected_values(values: Iterable[Protected]) -> tuple[Protected, ...]:
+    """Personal values under keys per subject."""
+    found = tuple(values)
+    for value in found:
+        if not isinstance(value, Protected):
+            raise EventError("protected holds something else than Protected values")
+        fixed(value.ciphertext, len(value.ciphertext), "protected.ciphertext")
+        fixed(value.subject, 16, "protected.subject")
+        fixed(value.key_id, 16, "protected.key_id")
+    return found

@@ -1,0 +1,316 @@
+"""What a trail has open: slot, spool, chain, intake, flusher, sender and the two threads.
+
+A forked child leaves all of it behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from sealtrail import avro, ids
+from sealtrail.errors import SealtrailError
+from sealtrail.statement import Continues, Genesis, Identity
+from sealtrail_producer import envelope, slots
+from sealtrail_producer.chain_writer import ChainWriter, partition_of
+from sealtrail_producer.errors import SpoolError
+from sealtrail_producer.flusher import RETRY_S, Flusher
+from sealtrail_producer.intake import Intake
+from sealtrail_producer.pacing import Pacer
+from sealtrail_producer.registration import Registration
+from sealtrail_producer.sender import IDLE_S, Sender
+from sealtrail_producer.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sealtrail.dsse import Signer
+    from sealtrail.event import ProvenanceEvent
+    from sealtrail_producer.pending import Pending
+    from sealtrail_producer.settings import ProducerSettings
+    from sealtrail_producer.trail import Ports
+
+log = logging.getLogger(__name__)
+
+# Memory for events that are not in the spool yet, by a rough estimate of their size.
+QUEUE_BYTES = 64 * 1024 * 1024
+
+
+class Core:
+    """Opens everything but the network.
+
+    Args:
+        producer: service identity.
+        settings: see `ProducerSettings`.
+        signers: keys.
+        ports: the outside.
+
+    Raises:
+        SpoolError: the spool cannot be opened.
+    """
+
+    def __init__(
+        self, producer: str, settings: ProducerSettings, signers: Sequence[Signer], ports: Ports
+    ) -> None:
+        self.settings = settings
+        self._signers = signers
+        self._ports = ports
+        self._stop = threading.Event()
+        self._running: list[threading.Thread] = []
+        root = settings.spool_dir or settings.state_dir / "spool"
+        self.slot = slots.claim(root, producer, settings.instance or socket.gethostname())
+        try:
+            self.spool = Spool(
+                self.slot.folder, max_bytes=settings.spool_bytes, policy=settings.spool_fsync
+            )
+        except BaseException:
+            self.slot.release()
+            raise
+        self.identity = Identity(
+            settings.environment,
+            settings.tenant,
+            settings.topic,
+            partition_of(producer, self.slot.instance, settings.partitions),
+            producer,
+            self.slot.instance,
+        )
+        self._schema = avro.codec("ProvenanceEvent").fingerprint
+        registration = Registration(
+            ports.registry,
+            settings.topic,
+            settings.state_dir / "registry-ids.json",
+            settings.registry_url,
+        )
+        self.intake = Intake(
+            self._chain(envelope.continuation(self.spool.last(), self.identity)),
+            batch_events=settings.batch_events,
+            batch_bytes=settings.batch_bytes,
+            max_events=settings.queue_events,
+            max_bytes=QUEUE_BYTES,
+            blocks=settings.spool_full == "block",
+        )
+        self.sender = self._sender(registration)
+        self.flusher = Flusher(
+            self.intake,
+            self.spool,
+            ports.clock,
+            registration,
+            batch_bytes=settings.batch_bytes,
+            spooled=self.sender.spooled,
+        )
+        self._synced_at = ports.clock.steady_s()
+
+    def _sender(self, registration: Registration) -> Sender:
+        settings = self.settings
+        paced = bool(settings.pace_bytes) and self._ports.group is not None
+        return Sender(
+            self.spool,
+            self._ports.transport,
+            registration,
+            self._ports.clock,
+            topic=settings.topic,
+            partitions=settings.partitions,
+            heartbeat_s=settings.heartbeat_s,
+            pacer=self._pacer() if paced else None,
+        )
+
+    def _pacer(self) -> Pacer | None:
+        if self._ports.group is None:
+            return None
+        return Pacer(self._ports.group(), self.settings.pace_bytes, self._ports.clock)
+
+    def _chain(self, continues: Continues | None) -> ChainWriter:
+        genesis = Genesis(
+            nonce=self._ports.entropy(32),
+            opened_at=self._ports.clock.now_us(),
+            heartbeat_s=self.settings.heartbeat_s,
+            continues=continues,
+        )
+        return ChainWriter(self.identity, genesis, self._signers, self._schema)
+
+    def start(self) -> None:
+        """Start the two threads. They are daemons: `atexit` closes the trail."""
+        for name, work in (("flusher", self._flush_loop), ("sender", self._send_loop)):
+            thread = threading.Thread(target=work, name=f"sealtrail-{name}", daemon=True)
+            self._running.append(thread)
+            thread.start()
+
+    # -- threads --------------------------------------------------------------
+
+    def _flush_loop(self) -> None:
+        while not self._stop.is_set():
+            self.intake.wait(IDLE_S, self.settings.batch_ms / 1000)
+            try:
+                if not self.flush_step() or self.intake.closed:
+                    self._stop.wait(RETRY_S)
+            except SealtrailError as error:
+                self._failed(error)
+
+    def flush_step(self) -> bool:
+        """One turn of the flusher; False when the spool takes nothing for now."""
+        placed = self.flusher.flush()
+        now = self._ports.clock.steady_s()
+        due = self.settings.spool_fsync == "interval"
+        if due and now - self._synced_at >= self.settings.spool_fsync_ms / 1000:
+            self._synced_at = now
+            try:
+                self.spool.sync()
+            except SpoolError as error:
+                log.warning("%s", error.message)
+        return placed
+
+    def _send_loop(self) -> None:
+        while not self._stop.is_set():
+            self.sender.wait(IDLE_S)
+            try:
+                self.sender.step()
+            except SealtrailError as error:
+                self._failed(error)
+                return
+        self.sender.close()
+
+    def _failed(self, error: SealtrailError) -> None:
+        """Something that no retry mends: whoever emits, flushes or closes is told."""
+        log.error("%s", error.message)
+        with self.intake.condition:
+            self.intake.failed = error
+            self.intake.condition.notify_all()
+        with self.sender.condition:
+            self.sender.condition.notify_all()
+
+    # -- events ---------------------------------------------------------------
+
+    def add(self, event: ProvenanceEvent, *, durable: bool) -> Pending:
+        """Give an event its place in the chain, and wait for the disk if asked."""
+        size = estimate(event)
+        condition = self.intake.condition
+        while True:
+            with condition:
+                if self.intake.room() and not self._aged():
+                    pending = self.intake.add(event, size, durable=durable)
+                    number = self.intake.added
+                    break
+            self._roll()
+        if durable:
+            self._await_disk(number)
+        return pending
+
+    def _aged(self) -> bool:
+        age_us = self._ports.clock.now_us() - self.intake.chain.genesis.opened_at
+        return self.intake.next_seq > 0 and age_us >= self.settings.chain_s * 1_000_000
+
+    def _roll(self) -> None:
+        with self.flusher.lock:
+            with self.intake.condition:
+                if not self._aged() and self.intake.next_seq <= ids.MAX_SEQ:
+                    return
+            self.flusher.close_chain(lambda chain: self._chain(chain.continues()))
+
+    def _await_disk(self, number: int) -> None:
+        """Until so many events are in the spool; a durable one is synced before it counts."""
+        condition = self.intake.condition
+        while True:
+            with condition:
+                if self.flusher.placed >= number:
+                    return
+                self._complain()
+                if self._running:
+                    condition.wait(IDLE_S)
+            self._turn()
+
+    def _complain(self) -> None:
+        if self.intake.failed is not None:
+            raise self.intake.failed
+        if self.intake.stuck is not None and self.settings.spool_full == "raise":
+            raise self.intake.stuck
+
+    def _turn(self) -> None:
+        """Without threads, whoever waits does the work."""
+        if not self._running:
+            self.flush_step()
+            self.sender.step()
+
+    # -- ends -----------------------------------------------------------------
+
+    def flush(self, timeout: float | None) -> bool:
+        """See `Trail.flush`."""
+        deadline = None if timeout is None else self._ports.clock.steady_s() + timeout
+        with self.intake.condition:
+            number = self.intake.added
+        self.intake.hurry()
+        if not self._await(lambda: self.flusher.placed >= number, self.intake.condition, deadline):
+            return False
+        last = self.spool.next_index - 1
+        return self._await(lambda: self.sender.delivered >= last, self.sender.condition, deadline)
+
+    def _await(
+        self, done: Callable[[], bool], condition: threading.Condition, deadline: float | None
+    ) -> bool:
+        while True:
+            with condition:
+                if done():
+                    return True
+                if self.intake.failed is not None:
+                    raise self.intake.failed
+                rest = IDLE_S if deadline is None else deadline - self._ports.clock.steady_s()
+                if rest <= 0:
+                    return False
+                if self._running:
+                    condition.wait(min(rest, IDLE_S))
+            self._turn()
+
+    def close(self, timeout: float) -> bool:
+        """See `Trail.close`."""
+        deadline = self._ports.clock.steady_s() + timeout
+        with self.intake.condition:
+            self.intake.closed = True
+            self.intake.condition.notify_all()
+        self.flusher.close_chain()
+        complete = False
+        try:
+            complete = self._await(self.flusher.idle, self.intake.condition, deadline)
+            # Rather more on the disk than allowed than an event lost with the process.
+            self.flusher.place_rest()
+            last = self.spool.next_index - 1
+            complete = complete and self._await(
+                lambda: self.spool.acked >= last, self.sender.condition, deadline
+            )
+        finally:
+            self._leave()
+        if not complete:
+            log.warning(
+                "not everything reached the brokers; the rest waits in %s", self.slot.folder
+            )
+        return complete
+
+    def _leave(self) -> None:
+        self._stop.set()
+        self.sender.stop()
+        with self.intake.condition:
+            self.intake.condition.notify_all()
+        for thread in self._running:
+            thread.join(IDLE_S + 10.0)
+        self.spool.close()
+        self.slot.release()
+
+    def abandon(self) -> None:
+        """In a forked child: close descriptors, touch nothing else."""
+        with contextlib.suppress(OSError):
+            self.spool.abandon()
+        self.sender.abandon()
+        self.slot.release()
+
+
+def estimate(event: ProvenanceEvent) -> int:
+    """Roughly the bytes of an event, without encoding it."""
+    size = 160 + len(event.activity) + 60 * len(event.parents)
+    for entity in event.inputs + event.outputs:
+        size += 64 + len(entity.namespace) + len(entity.name)
+    for name, value in event.attributes.items():
+        size += 8 + len(name) + len(value)
+    for personal in event.protected:
+        size += 40 + len(personal.ciphertext)
+    return size

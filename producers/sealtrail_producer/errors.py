@@ -1,0 +1,44 @@
+"""What the SDK raises beyond `sealtrail.errors`.
+
+SealtrailError
+├── ConfigurationError
+│   ├── KeyFileError           a key file that is missing, open to others or does not decrypt
+│   └── PartitionCountError    the topic has another number of partitions than SEALTRAIL_PARTITIONS
+├── EventError                 (sealtrail.errors) a value that cannot become an event
+└── UnavailableError
+    ├── TrailClosedError       the trail was closed
+    ├── SpoolError             the spool cannot be used
+    │   ├── SpoolFullError     its bound is reached and nothing was acknowledged yet
+    │   └── SpoolDiskError     the disk refused (full, read-only, failing)
+    └── DeliveryError          the brokers refused or could not be reached
+"""
+
+from sealtrail.errors import ConfigurationError, UnavailableError
+
+
+class KeyFileError(ConfigurationError):
+    """A private key cannot be used as it lies there."""
+
+
+class PartitionCountError(ConfigurationError):
+    """The topic's partitions are not those that chain ids were computed with."""
+
+
+class TrailClosedError(UnavailableError):
+    """The trail was closed: nothing can be emitted any more."""
+
+
+class SpoolError(UnavailableError):
+    """The spool cannot take or give records."""
+
+
+class SpoolFullError(SpoolError):
+    """The spool holds as much as it may; nothing is dropped, so nothing more is taken."""
+
+
+class SpoolDiskError(SpoolError):
+    """The operating system refused to write or to sync."""
+
+
+class DeliveryError(UnavailableError):
+    """The brokers did not take a message."""

@@ -1,0 +1,262 @@
+"""The only module that imports confluent_kafka: brokers, schema registry, group offsets."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail_producer.ports import BusyError, Delivered, Delivery, Message
+from sealtrail_producer.signing import read_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+# librdkafka's own lines: retries and lost connections, which the sender reports in its own words.
+_client_log = logging.getLogger(__name__ + ".client")
+
+METADATA_S = 5.0
+BROKERS_HINT = "check SEALTRAIL_KAFKA_BOOTSTRAP; `sealtrail local up` starts the embedded stack"
+Config = dict[str, Any]
+
+
+def config(bootstrap: str, file: Path | None) -> Config:
+    """Librdkafka properties of all clients.
+
+    Args:
+        bootstrap: brokers.
+        file: further properties (security, compression), name=value lines; it may hold passwords.
+
+    Raises:
+        ConfigurationError: the file is open to others or holds something else.
+    """
+    found: Config = {"bootstrap.servers": bootstrap, "client.id": "sealtrail"}
+    if file is None:
+        return found
+    for number, line in enumerate(read_private(file).decode(errors="replace").splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise ConfigurationError(f"{file}:{number} is not name=value")
+        found[name.strip()] = value.strip()
+    return found
+
+
+class KafkaTransport:
+    """An idempotent producer: acks=all, in order, no timeout: the spool keeps what waits."""
+
+    def __init__(self, properties: Config) -> None:
+        try:
+            self._producer = Producer(
+                {
+                    "linger.ms": 5,
+                    "message.max.bytes": 8_388_608,
+                    **properties,
+                    "acks": "all",
+                    "enable.idempotence": True,
+                    "message.timeout.ms": 0,
+                },
+                logger=_client_log,
+            )
+        except KafkaException as error:
+            raise ConfigurationError(f"Kafka client: {_reason(error)}") from None
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        try:
+            found = self._producer.list_topics(topic, timeout=METADATA_S).topics[topic]
+        except KafkaException as error:
+            raise UnavailableError(
+                f"Kafka brokers cannot be reached: {_reason(error)}",
+                hint=BROKERS_HINT,
+            ) from None
+        if found.error is not None or not found.partitions:
+            raise UnavailableError(f"topic {topic}: {found.error or 'has no partitions yet'}")
+        return len(found.partitions)
+
+    def send(self, message: Message, done: Delivered) -> None:
+        """Queue a message."""
+
+        def report(error: KafkaError | None, record: Any) -> None:
+            if error is None:
+                done(Delivery(record.offset()))
+            else:
+                done(Delivery(-1, error.str()))
+
+        try:
+            self._producer.produce(
+                message.topic,
+                value=message.value,
+                key=message.key,
+                partition=message.partition,
+                headers=list(message.headers),
+                on_delivery=report,
+            )
+        except BufferError:
+            raise BusyError from None
+        except KafkaException as error:
+            raise UnavailableError(f"Kafka client: {_reason(error)}") from None
+
+    def poll(self, timeout_s: float) -> None:
+        """Serve reports."""
+        self._producer.poll(timeout_s)
+
+    def close(self) -> None:
+        """Drop what is queued and under way."""
+        # The wrapper has no other way to end without waiting for an absent broker.
+        with contextlib.suppress(KafkaException):
+            self._producer.purge()
+            self._producer.poll(0)
+
+    def abandon(self) -> None:
+        """Keep a forked copy for ever: its destructor waits for threads that are not there."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+
+
+class KafkaRegistry:
+    """Confluent's schema registry client."""
+
+    def __init__(self, url: str) -> None:
+        self._client = SchemaRegistryClient({"url": url, "timeout": METADATA_S, "max.retries": 0})
+
+    def register(self, subject: str, schema: str, compatibility: str) -> int:
+        """Id of a schema under a subject; the subject's compatibility is set first."""
+        try:
+            self._client.set_compatibility(subject_name=subject, level=compatibility)
+            return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
+        except SchemaRegistryError as error:
+            if error.http_status_code in (409, 422):
+                raise ConfigurationError(
+                    f"schema registry refuses {subject}: {error.error_message}",
+                    hint="another version of Sealtrail may have registered there",
+                ) from None
+            raise UnavailableError(f"schema registry: {error.error_message}") from None
+        except Exception as error:  # noqa: BLE001 - the client lets its HTTP library's errors through
+            raise UnavailableError(
+                f"schema registry cannot be reached: {type(error).__name__}",
+                hint="check SEALTRAIL_REGISTRY_URL; `sealtrail local up` starts the embedded stack",
+            ) from None
+
+
+class KafkaGroup:
+    """Committed offsets of a consumer group, read without joining it."""
+
+    def __init__(self, properties: Config, group: str) -> None:
+        self._consumer = _consumer(properties, group)
+
+    def consumed(self, topic: str, partition: int) -> int:
+        """The next offset that the group wants; 0 while it has none."""
+        try:
+            (found,) = self._consumer.committed([TopicPartition(topic, partition)], METADATA_S)
+        except KafkaException as error:
+            raise UnavailableError(f"consumer group offsets: {_reason(error)}") from None
+        return max(int(found.offset), 0)
+
+    def end(self, topic: str, partition: int) -> int:
+        """The next offset that the log will give."""
+        try:
+            marks = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), METADATA_S, cached=False
+            )
+        except KafkaException as error:
+            raise UnavailableError(f"log end of {topic}: {_reason(error)}") from None
+        return int(marks[1])
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+
+def publish(properties: Config, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
+    """Write (key, value) pairs and wait until the brokers have them.
+
+    Raises:
+        UnavailableError: they do not take them.
+    """
+    failures: list[str] = []
+    producer = Producer(
+        {**properties, "acks": "all", "message.timeout.ms": 15_000}, logger=_client_log
+    )
+    count = 0
+    for key, value in records:
+        producer.produce(
+            topic,
+            value=value,
+            key=key,
+            on_delivery=lambda error, _: failures.append(error.str()) if error else None,
+        )
+        count += 1
+    left = producer.flush(20.0)
+    if failures or left:
+        raise UnavailableError(
+            f"{topic}: {failures[0] if failures else 'the brokers do not answer'}",
+            hint=BROKERS_HINT,
+        )
+    return count
+
+
+def read_all(
+    properties: Config, topic: str, timeout_s: float = 10.0
+) -> list[tuple[bytes, bytes, int]]:
+    """(key, value, timestamp in microseconds) of all that a topic holds now.
+
+    Raises:
+        UnavailableError: the brokers do not answer in time.
+    """
+    consumer = _consumer(properties, "sealtrail-reader")
+    try:
+        known = consumer.list_topics(topic, timeout=METADATA_S).topics[topic].partitions
+        places = [TopicPartition(topic, p, OFFSET_BEGINNING) for p in known]
+        ends = {p.partition: consumer.get_watermark_offsets(p, METADATA_S)[1] for p in places}
+        consumer.assign(places)
+        open_ends = {p for p, end in ends.items() if end > 0}
+        found = []
+        while open_ends:
+            record = consumer.poll(timeout_s)
+            if record is None:
+                raise UnavailableError(f"{topic}: the brokers do not answer")
+            place, offset, error = record.partition(), record.offset(), record.error()
+            if error is not None:
+                raise UnavailableError(f"{topic}: {error.str()}")
+            found.append((record.key() or b"", record.value() or b"", record.timestamp()[1] * 1000))
+            if place is not None and (offset or 0) + 1 >= ends[place]:
+                open_ends.discard(place)
+    except KafkaException as error:
+        raise UnavailableError(f"{topic}: {_reason(error)}") from None
+    else:
+        return found
+    finally:
+        consumer.close()
+
+
+def _consumer(properties: Config, group: str) -> Consumer:
+    return Consumer(
+        {
+            **properties,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        },
+        logger=_client_log,
+    )
+
+
+def _reason(error: KafkaException) -> str:
+    first = error.args[0] if error.args else error
+    return str(first.str() if isinstance(first, KafkaError) else first)

@@ -1,0 +1,119 @@
+"""An event between emit() and its batch, and the receipt that the caller holds."""
+
+from __future__ import annotations
+
+import logging
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from sealtrail import ids
+from sealtrail.errors import EventError
+from sealtrail.event import ParentRef, ProvenanceEvent, tombstone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+
+class Pending:
+    """An event that has its id and waits to be encoded.
+
+    `encode` may be called by several threads: an event gives the same bytes each time, so that
+    whoever is last changes nothing.
+    """
+
+    __slots__ = ("_event", "_leaf", "data", "durable", "event_id", "occurred_at", "size")
+
+    def __init__(
+        self, event_id: bytes, event: ProvenanceEvent, size: int, *, durable: bool
+    ) -> None:
+        self.event_id = event_id
+        self.occurred_at = event.occurred_at
+        self.size = size
+        self.durable = durable
+        self.data: bytes | None = None
+        self._event: ProvenanceEvent | None = event
+        self._leaf: bytes | None = None
+
+    def encode(self) -> bytes:
+        """Its Avro bytes, or a tombstone's if it cannot be encoded: its id was given out."""
+        data = self.data
+        if data is None:
+            event = self._event
+            if event is None:
+                raise AssertionError("an event is released after its leaf hash was taken")
+            try:
+                data = event.encode()
+            except EventError as error:
+                log.warning(
+                    "event %s becomes a tombstone: %s", ids.text(self.event_id), error.message
+                )
+                data = tombstone(
+                    event.occurred_at, event.salt, event.actor.id, error.message
+                ).encode()
+            # The leaf first: a thread that sees the data may release it.
+            self._leaf = sha256(b"\x00" + data).digest()
+            self.data = data
+        return data
+
+    @property
+    def leaf(self) -> bytes:
+        """RFC 6962 leaf hash of its bytes, 32 bytes."""
+        if self._leaf is None:
+            self.encode()
+        leaf = self._leaf
+        if leaf is None:
+            raise AssertionError("encode sets the leaf hash")
+        return leaf
+
+    def release(self) -> None:
+        """Forget event and bytes once the batch is sealed: a receipt that is kept costs little."""
+        self._event = None
+        self.data = None
+
+
+class Receipt:
+    """What emit() gives back.
+
+    event_id: 16 bytes, known at once; empty for an AUXILIARY event that was sampled out.
+    """
+
+    __slots__ = ("_parents", "_pending", "_reference", "event_id", "sampled_out")
+
+    def __init__(self, pending: Pending | None, parents: Sequence[ParentRef] = ()) -> None:
+        self._pending = pending
+        self._parents = tuple(parents)
+        self._reference: ParentRef | None = None
+        self.sampled_out = pending is None
+        self.event_id = b"" if pending is None else pending.event_id
+
+    @property
+    def id(self) -> str:
+        """The event id as people write it; empty when sampled out."""
+        return ids.text(self.event_id) if self.event_id else ""
+
+    @property
+    def reference(self) -> ParentRef:
+        """Names the event as a parent of others, also of other services; encodes it, once.
+
+        Raises:
+            EventError: the event was sampled out.
+        """
+        if self._reference is None:
+            if self._pending is None:
+                raise EventError(
+                    "the event was sampled out and cannot be named",
+                    hint="pass the receipt itself as a parent: it passes its own parents on",
+                )
+            pending = self._pending
+            self._reference = ParentRef(pending.event_id, pending.occurred_at, pending.leaf)
+        return self._reference
+
+    @property
+    def references(self) -> tuple[ParentRef, ...]:
+        """What a child names: this event, or the parents of an event that was sampled out."""
+        return self._parents if self._pending is None else (self.reference,)
+
+    def __repr__(self) -> str:
+        return f"Receipt({self.id or 'sampled out'})"

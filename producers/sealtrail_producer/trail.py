@@ -1,0 +1,361 @@
+"""The SDK's front: `Trail.emit` gives an event its id at once; everything slow happens behind it.
+
+emit -> intake (memory) -> flusher (batch, hash, sign) -> spool (disk) -> sender -> Kafka. The first
+arrow is all that a caller waits for, unless it asks for durable=True; no arrow drops an ESSENTIAL
+event.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sealtrail.errors import SealtrailError
+from sealtrail.event import EventType, Importance, ProvenanceEvent
+from sealtrail.settings import load
+from sealtrail_producer import build, signing
+from sealtrail_producer.core import Core
+from sealtrail_producer.errors import TrailClosedError
+from sealtrail_producer.files import safe_name
+from sealtrail_producer.pending import Pending, Receipt
+from sealtrail_producer.ports import Clock, Entropy, GroupOffsets, Registry, SystemClock, Transport
+from sealtrail_producer.settings import ProducerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+    from uuid import UUID
+
+    from sealtrail.dsse import Signer
+    from sealtrail.event import Actor, Code, EntityRef, ParentRef, Protected
+
+log = logging.getLogger(__name__)
+
+SALT_POOL = 4096
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The outside. Each is opened when it is needed first, and again after a fork.
+
+    transport: opens a connection to the brokers.
+    registry: opens the schema registry.
+    group: opens the consumer group that pacing looks at.
+    """
+
+    transport: Callable[[], Transport]
+    registry: Callable[[], Registry]
+    group: Callable[[], GroupOffsets] | None = None
+    clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
+    entropy: Entropy = os.urandom
+
+
+class Trail:
+    """Emits provenance events of one producer.
+
+    Any thread may use it; a forked child gets a chain of its own.
+
+    Args:
+        producer: service identity, a name or SPIFFE id; its key must be registered for it.
+        settings: see `ProducerSettings`.
+        signers: 1 to 4 keys; all sign each batch.
+        ports: the outside.
+        threads: whether flusher and sender run by themselves; tests that step them say no.
+
+    Raises:
+        SpoolError: the spool cannot be opened.
+    """
+
+    def __init__(
+        self,
+        producer: str,
+        settings: ProducerSettings,
+        signers: Sequence[Signer],
+        ports: Ports,
+        *,
+        threads: bool = True,
+    ) -> None:
+        self.producer = producer
+        self.settings = settings
+        self._signers = tuple(signers)
+        self._ports = ports
+        self._threads = threads
+        self._closed = False
+        self._lock = threading.Lock()
+        self._random = random.Random(ports.entropy(16))  # noqa: S311 - for sampling
+        self._salts = b""
+        self._core: Core | None = self._open()
+        _trails.add(self)
+
+    @classmethod
+    def from_env(
+        cls,
+        producer: str,
+        *,
+        settings: ProducerSettings | None = None,
+        clock: Clock | None = None,
+        **overrides: Any,
+    ) -> Trail:
+        """A trail as the environment says (`SEALTRAIL_*`).
+
+        Args:
+            producer: service identity; its key is STATE_DIR/keys/PRODUCER.pem unless
+                SEALTRAIL_KEY_FILE says otherwise.
+            settings: instead of those of the environment.
+            clock: instead of the machine's.
+            overrides: single settings by field name, such as pace_bytes=2_000_000.
+
+        Raises:
+            ConfigurationError: a setting or a key file is wrong.
+            SpoolError: the spool cannot be opened.
+        """
+        settings = settings or load(ProducerSettings)
+        if overrides:
+            settings = ProducerSettings(**{**settings.model_dump(), **overrides})
+        signers = load_signers(settings, producer)
+        # Here and not above: importing the SDK must not need the Kafka client.
+        from sealtrail_producer import kafka
+
+        properties = kafka.config(settings.kafka_bootstrap, settings.kafka_config)
+        ports = Ports(
+            transport=lambda: kafka.KafkaTransport(properties),
+            registry=lambda: kafka.KafkaRegistry(settings.registry_url),
+            group=lambda: kafka.KafkaGroup(properties, settings.pace_group),
+            clock=clock or SystemClock(),
+        )
+        return cls(producer, settings, signers, ports)
+
+    def _open(self) -> Core:
+        core = Core(self.producer, self.settings, self._signers, self._ports)
+        if self._threads:
+            core.start()
+        return core
+
+    def _opened(self) -> Core:
+        core = self._core
+        if core is None:
+            # After a fork: the child's first event opens a spool and a chain of its own.
+            with self._lock:
+                if self._closed:
+                    raise TrailClosedError("the trail is closed", hint="emit before close()")
+                if self._core is None:
+                    self._core = self._open()
+                core = self._core
+        return core
+
+    @property
+    def chain_id(self) -> bytes:
+        """The chain that the next event goes to, 32 bytes."""
+        return self._opened().intake.chain.chain_id
+
+    @property
+    def instance(self) -> str:
+        """Name of this process among its producer's."""
+        return self._opened().slot.instance
+
+    def emit(  # noqa: PLR0913 - the record's own fields, by keyword
+        self,
+        activity: str,
+        *,
+        event_type: EventType | str,
+        inputs: Iterable[EntityRef] = (),
+        outputs: Iterable[EntityRef] = (),
+        parents: Iterable[Receipt | ParentRef] = (),
+        attributes: Mapping[str, str] | None = None,
+        importance: Importance | str = Importance.ESSENTIAL,
+        actor: Actor | str | None = None,
+        run_id: UUID | bytes | None = None,
+        occurred_at: datetime | int | None = None,
+        code: Code | None = None,
+        trace_id: bytes | None = None,
+        span_id: bytes | None = None,
+        policy: str | None = None,
+        backfill: bool = False,
+        protected: Iterable[Protected] = (),
+        commitments: Iterable[bytes] = (),
+        durable: bool = False,
+    ) -> Receipt:
+        """Record that something happened. Never waits for the network.
+
+        Args:
+            activity: what was done, such as "orders.enrich".
+            event_type: kind of event.
+            inputs: entities that were used.
+            outputs: entities that were made.
+            parents: receipts or references of the direct causes, in this or any other chain.
+            attributes: anything else that is not personal.
+            importance: AUXILIARY may be sampled out.
+            actor: who did it; the producer itself by default, a string for another service.
+            run_id: run of a job.
+            occurred_at: time with zone, or microseconds since 1970; now by default.
+            code: what transformed it.
+            trace_id: W3C trace, 16 bytes.
+            span_id: W3C span, 8 bytes.
+            policy: id of the policy version that applied.
+            backfill: whether this is history told afterwards.
+            protected: personal values under keys per subject.
+            commitments: SHA-256 of salted values.
+            durable: wait until the event is signed and on disk.
+
+        Returns:
+            A receipt with the event's id.
+
+        Raises:
+            EventError: a value cannot become an event.
+            SpoolError: nothing can be taken, and SEALTRAIL_SPOOL_FULL is "raise".
+            TrailClosedError: after close().
+        """
+        core = self._opened()
+        kind = build.choice(Importance, importance, "importance")
+        causes = build.parent_refs(parents)
+        if kind is Importance.AUXILIARY and self._sampled_out(core):
+            return Receipt(None, causes)
+        event = ProvenanceEvent(
+            occurred_at=(
+                self._ports.clock.now_us() if occurred_at is None else build.micros(occurred_at)
+            ),
+            salt=self._salt(),
+            event_type=build.choice(EventType, event_type, "event_type"),
+            activity=build.text(activity, "activity"),
+            actor=build.who(actor, self.producer),
+            parents=causes,
+            importance=kind,
+            run_id=build.run(run_id),
+            inputs=build.entities(inputs, "inputs"),
+            outputs=build.entities(outputs, "outputs"),
+            code=build.code_ref(code),
+            trace_id=None if trace_id is None else build.fixed(trace_id, 16, "trace_id"),
+            span_id=None if span_id is None else build.fixed(span_id, 8, "span_id"),
+            policy=None if policy is None else build.text(policy, "policy"),
+            backfill=bool(backfill),
+            attributes=build.attribute_map(attributes) if attributes else {},
+            protected=build.protected_values(protected),
+            commitments=tuple(build.fixed(c, 32, "commitments") for c in commitments),
+        )
+        event.check()
+        return Receipt(core.add(event, durable=durable))
+
+    def _sampled_out(self, core: Core) -> bool:
+        """Decided before a sequence number is taken; the count of what is left out is signed."""
+        share = self.settings.sample_auxiliary
+        with core.intake.condition:
+            if core.intake.full() or (share < 1.0 and self._random.random() >= share):
+                core.intake.sampled_out += 1
+                return True
+        return False
+
+    def _salt(self) -> bytes:
+        with self._lock:
+            if len(self._salts) < 16:
+                self._salts = self._ports.entropy(SALT_POOL)
+            salt, self._salts = self._salts[:16], self._salts[16:]
+        return salt
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until the brokers have everything that was emitted before.
+
+        Args:
+            timeout: seconds; None waits without end.
+
+        Returns:
+            Whether they have. If not, it waits in the spool.
+
+        Raises:
+            ConfigurationError: something that no waiting mends.
+        """
+        core = self._core
+        return True if core is None else core.flush(timeout)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """End the chain with a CLOSE statement, and wait a while until the brokers have everything.
+
+        Args:
+            timeout: seconds; SEALTRAIL_CLOSE_S by default.
+
+        Returns:
+            Whether they have. If not, it waits in the spool for the producer's next start.
+        """
+        with self._lock:
+            self._closed = True
+            core, self._core = self._core, None
+        if core is None:
+            return True
+        return core.close(self.settings.close_s if timeout is None else timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _forked(self) -> None:
+        """In a forked child: the chain, the spool and the connection belong to the parent."""
+        core, self._core = self._core, None
+        self._lock = threading.Lock()
+        # The pool was copied: two processes must never use one salt.
+        self._salts = b""
+        if core is not None:
+            core.abandon()
+
+
+def key_files(settings: ProducerSettings, producer: str) -> list[Path]:
+    """The key files of a producer: SEALTRAIL_KEY_FILE, else NAME.pem and NAME.ml-dsa-44.pem."""
+    from pathlib import Path
+
+    if settings.key_file:
+        return [Path(name) for name in settings.key_file.split(os.pathsep) if name]
+    folder = settings.state_dir / "keys"
+    post_quantum = folder / f"{safe_name(producer)}.ml-dsa-44.pem"
+    return [
+        folder / f"{safe_name(producer)}.pem",
+        *([post_quantum] if post_quantum.exists() else []),
+    ]
+
+
+def load_signers(settings: ProducerSettings, producer: str) -> list[signing.KeySigner]:
+    """The keys of a producer, decrypted.
+
+    Raises:
+        KeyFileError: one is missing, open to others or does not decrypt.
+    """
+    return signing.load_all(
+        key_files(settings, producer),
+        settings.key_passphrase.get_secret_value(),
+        settings.key_passphrase_file,
+    )
+
+
+_trails: weakref.WeakSet[Trail] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for trail in list(_trails):
+        try:
+            trail.close()
+        except SealtrailError as error:
+            log.warning("closing the trail of %s: %s", trail.producer, error.message)
+
+
+def _forked_all() -> None:
+    for trail in list(_trails):
+        trail._forked()  # noqa: SLF001 - this module is its class
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forked_all)
+
+__all__ = ["Pending", "Ports", "Trail", "key_files"]
