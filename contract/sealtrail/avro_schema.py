@@ -11,6 +11,7 @@ Rules (docs/wire-format.md, "Schemas"; reasons in docs/adr):
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from typing import Any
 
@@ -22,6 +23,8 @@ MAX_SCHEMA_BYTES = 65_536
 MAX_SCHEMA_DEPTH = 32
 MAX_FIELDS = 256
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+# Apache Avro 1.12, "Names".
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # Their values are data or names, not definitions: nothing in them is a schema.
 _DATA = frozenset({"default", "symbols", "aliases"})
 _PARSE_ERRORS = (
@@ -249,6 +252,8 @@ def _is_null(part: Any) -> bool:
 
 def _full_name(schema: dict[str, Any], namespace: str) -> str:
     name, space = schema.get("name"), schema.get("namespace", namespace)
-    if not isinstance(name, str) or not name or not isinstance(space, str):
+    if not isinstance(name, str) or not isinstance(space, str):
         raise MalformedError("a named type has no name")
+    if not all(_NAME.fullmatch(part) for part in name.split(".")):
+        raise MalformedError(f"{name[:100]!r} is no name")
     return name if "." in name or not space else f"{space}.{name}"
