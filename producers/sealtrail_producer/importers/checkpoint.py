@@ -81,21 +81,25 @@ class Checkpoint:
             view = view[os.write(self._file, view) :]
         os.fsync(self._file)
 
-    def keep(self, sent: Callable[[bytes], bool]) -> int:
-        """Forget the commits at the end whose events never left; how many those were.
+    def tail(self, sent: Callable[[bytes], bool]) -> int:
+        """How many commits at the end stand for events that never left.
 
         Args:
             sent: whether the event with this id is durable outside of this process.
         """
-        order = list(self._known)
-        kept = len(order)
-        # Groups leave in order: the first event that was sent, from the end, decides.
-        while kept and not sent(self._known[order[kept - 1]][:16]):
-            kept -= 1
-        for commit in order[kept:]:
-            del self._known[commit]
-        self._cut(kept)
-        return len(order) - kept
+        unsent = 0
+        for packed in reversed(self._known.values()):
+            # Groups leave in order: the first event that was sent, from the end, decides.
+            if sent(packed[:16]):
+                break
+            unsent += 1
+        return unsent
+
+    def forget(self, count: int) -> None:
+        """Cut off the last commits, which will be told again."""
+        for _ in range(count):
+            self._known.popitem()
+        self._cut(len(self._known))
 
     def _lock(self, path: Path) -> None:
         try:
