@@ -71,9 +71,11 @@ _RECEIPTS = """
     GROUP BY offset
 """
 _KEY_RECORDS = """
-    SELECT log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS arrived,
-        hex(record_key), hex(record_value)
-    FROM key_records FINAL
+    SELECT log_id, topic, partition, offset,
+        toUnixTimestamp64Micro(argMin(arrival, _block_number)) AS arrived,
+        hex(argMin(record_key, _block_number)), hex(argMin(record_value, _block_number))
+    FROM key_records
+    GROUP BY log_id, topic, partition, offset
     ORDER BY arrived, log_id, partition, offset
 """
 

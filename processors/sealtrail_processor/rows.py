@@ -161,7 +161,8 @@ def commit(flush: Flush) -> Table:
         len(flush.judged),
         sum(a.rows for a in accepted(flush)),
         commit_digest([disposition(log, j) for j in flush.judged]),
-        flush.judged[-1].arrival,
+        # Not the last one's: a released message has the arrival of its first try.
+        max(j.arrival for j in flush.judged),
     )
     return Table("commits", COMMITS, [row])
 

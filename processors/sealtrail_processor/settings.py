@@ -48,6 +48,14 @@ class WorkerSettings(CommonSettings):
         default=100_000, ge=0, description="events whose leaf hashes the linker keeps in memory"
     )
 
+    store_views: Name = Field(default="provenance", description="database of the views for people")
+    store_policy: Name = Field(
+        default="hot_cold", description="storage policy with the volumes hot and cold"
+    )
+    store_cold_after_days: int = Field(
+        default=90, ge=1, description="age at which parts move to the volume cold"
+    )
+
     session_timeout_s: float = Field(default=8, ge=6, le=60, description="of the consumer group")
     watchdog_margin_s: float = Field(
         default=22, gt=0, description="lag without progress for session timeout plus this: exit"

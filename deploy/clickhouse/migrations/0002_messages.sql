@@ -200,7 +200,7 @@ CREATE TABLE IF NOT EXISTS ${database}.commits
     `rows` UInt64 CODEC(ZSTD(1)),
     -- SHA-256 over the dispositions of the flush (docs/sql.md, "Commits").
     `digest` FixedString(32) CODEC(NONE),
-    -- Of the last message.
+    -- The latest of its messages.
     `arrival` DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1))
 )
 -- Without a month: the cursor is read from all of it, and it stays small (one row a flush).
@@ -296,8 +296,9 @@ CREATE TABLE IF NOT EXISTS ${database}.key_records
     -- The signed record, byte for byte: a broker that starts anew gets it back from here.
     `record_value` String CODEC(ZSTD(1))
 )
-ENGINE = ReplacingMergeTree
+-- As receipts: the first writer's arrival counts, and a batch is judged by what had arrived.
+ENGINE = MergeTree
 ORDER BY (log_id, topic, partition, offset)
 SETTINGS storage_policy = '${storage_policy}', non_replicated_deduplication_window = 1000,
-         fsync_after_insert = 1, fsync_part_directory = 1
+         fsync_after_insert = 1, fsync_part_directory = 1, enable_block_number_column = 1
 COMMENT 'Messages of the keys topic';

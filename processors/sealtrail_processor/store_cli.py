@@ -1,0 +1,126 @@
+"""`sealtrail store`: the tables behind everything."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from sealtrail.cli import FINDINGS, OK, Output, pass_output
+from sealtrail.settings import load
+from sealtrail_processor import migrate
+from sealtrail_processor.settings import WorkerSettings
+from sealtrail_processor.store import ClickHouseStore
+
+if TYPE_CHECKING:
+    from sealtrail_processor.store import Row, Store
+
+_PARTS = """
+    SELECT table, sum(rows), sum(bytes_on_disk), count(),
+        sumIf(bytes_on_disk, disk_name = 'cold')
+    FROM system.parts
+    WHERE active AND database = {database:String}
+    GROUP BY table
+    ORDER BY table
+"""
+_COMMITTED = """
+    SELECT log_id, topic, partition, committed
+    FROM committed
+    ORDER BY topic, partition, log_id
+"""
+
+
+def open_store(settings: WorkerSettings) -> ClickHouseStore:
+    """The store that the settings name."""
+    return ClickHouseStore(
+        settings.store_url,
+        settings.store_user,
+        settings.store_password.get_secret_value(),
+        settings.store_database,
+    )
+
+
+def layout(settings: WorkerSettings) -> migrate.Layout:
+    """Names and choices that migrations put in."""
+    return migrate.Layout(
+        settings.store_database,
+        settings.store_views,
+        settings.store_policy,
+        settings.store_cold_after_days,
+    )
+
+
+@click.group("store")
+def store_command() -> None:
+    """Create and look at the tables in ClickHouse."""
+
+
+@store_command.command("migrate")
+@pass_output
+def migrate_command(output: Output) -> int:
+    """Bring the tables to this version; does nothing when they are."""
+    settings = load(WorkerSettings)
+    with closing(open_store(settings)) as store:
+        done = migrate.migrate(store, layout(settings), int(time.time() * 1e6))
+    names = [f"{m.version:04}_{m.name}" for m in done]
+    if output.json:
+        output.data({"applied": names})
+    else:
+        output.data("applied " + ", ".join(names) if names else "the store is up to date")
+    return OK
+
+
+@store_command.command("status")
+@pass_output
+def status_command(output: Output) -> int:
+    """Show migrations, sizes of tables and how far the log is committed.
+
+    Ends with 1 when migrations are missing.
+    """
+    settings = load(WorkerSettings)
+    where = layout(settings)
+    with closing(open_store(settings)) as store:
+        done = migrate.applied(store, where)
+        missing = migrate.pending(migrate.shipped(), done)
+        sizes = store.query(_PARTS, {"database": where.database}) if done else []
+        committed = [] if missing else store.query(_COMMITTED)
+    _show(output, done, missing, sizes, committed)
+    return FINDINGS if missing else OK
+
+
+def _show(
+    output: Output,
+    done: list[migrate.Applied],
+    missing: list[migrate.Migration],
+    sizes: list[Row],
+    committed: list[Row],
+) -> None:
+    tables = ("table", "rows", "bytes", "parts", "bytes_cold")
+    logs = ("log_id", "topic", "partition", "committed_offset")
+    if output.json:
+        output.data(
+            {
+                "applied": [f"{m.version:04}_{m.name}" for m in done],
+                "pending": [f"{m.version:04}_{m.name}" for m in missing],
+                "tables": [dict(zip(tables, row, strict=True)) for row in sizes],
+                "committed": [dict(zip(logs, row, strict=True)) for row in committed],
+            }
+        )
+        return
+    states = [(f"{m.version:04}_{m.name}", "applied") for m in done]
+    states += [(f"{m.version:04}_{m.name}", "pending") for m in missing]
+    output.table(("migration", "state"), states)
+    output.table(tables, sizes)
+    output.table(logs, committed)
+
+
+def ready(store: Store, where: migrate.Layout) -> bool:
+    """Whether the tables are those of this version.
+
+    Raises:
+        ConfigurationError: the store is newer, or an applied migration was changed.
+        StoreUnavailable: it cannot be asked.
+    """
+    return not migrate.pending(migrate.shipped(), migrate.applied(store, where))
