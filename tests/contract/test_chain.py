@@ -1,0 +1,410 @@
+"""Step 10: the chain's state machine (B3 to B9, E21)."""
+
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.contract import world as w
+
+from sealtrail import chain
+from sealtrail.chain import Chains, Link, Placement
+from sealtrail.findings import Code
+from sealtrail.statement import ZERO, Continues, statement_hash
+
+
+def honest(counts: list[int], *, close: bool = False, **producer: Any) -> list[Link]:
+    """Links of an honest chain with so many events in each batch."""
+    made = w.Producer(**producer)
+    links = []
+    for number, count in enumerate(counts):
+        last = close and number == len(counts) - 1
+        events = [w.event(made.next_seq + i).encode() for i in range(count)]
+        statement = made.statement(events, close=last)
+        links.append(Link.of(statement, statement_hash(statement.encode()), w.NOW + number))
+        made.advance(statement)
+    return links
+
+
+def feed(chains: Chains, *links: Link) -> list[Placement]:
+    """Place and apply, as a worker does."""
+    placements = []
+    for link in links:
+        placement = chains.place(link)
+        placements.append(placement)
+        if placement.branch is not None:
+            chains.apply(replace(link, branch=placement.branch))
+    return placements
+
+
+def codes(placements: list[Placement]) -> list[list[Code]]:
+    return [[finding.code for finding in p.findings] for p in placements]
+
+
+FIVE = honest([2, 1, 3, 1, 2])
+CLOSED = honest([2, 1, 0], close=True)
+CHAIN = FIVE[0].chain_id
+
+
+def forged(link: Link, **changes: Any) -> Link:
+    return replace(link, statement_hash=w.digest("forged"), **changes)
+
+
+def test_in_order_nothing_is_found() -> None:
+    chains = Chains()
+    assert feed(chains, *FIVE) == [Placement(0)] * 5
+    state = chains.by_id[CHAIN]
+    assert (state.next_batch, state.next_seq, state.head) == (5, 9, FIVE[-1].statement_hash)
+    assert (state.gaps(), state.beyond, state.closed) == ([], [], False)
+    assert state.last_signed_at == FIVE[-1].signed_at
+    assert chains.by_prefix(int.from_bytes(CHAIN, "big") >> 174) is state
+    assert chains.by_prefix(0) is None
+
+
+@pytest.mark.parametrize("order", list(permutations(range(5))))
+def test_b5_any_order_ends_in_the_same_state(order: list[int]) -> None:
+    expected, chains = Chains(), Chains()
+    feed(expected, *FIVE)
+    placements = feed(chains, *(FIVE[i] for i in order))
+    assert all(p.branch == 0 for p in placements)
+    assert chains.by_id[CHAIN] == expected.by_id[CHAIN]
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=12), st.booleans(), st.data())
+def test_any_arrival_with_duplicates_and_holes(
+    counts: list[int], close: bool, data: st.DataObject
+) -> None:
+    links = honest(counts, close=close)
+    numbers = data.draw(st.lists(st.integers(0, len(links) - 1), max_size=30))
+    chains, seen = Chains(), set[int]()
+    for number in numbers:
+        placement = chains.place(links[number])
+        assert placement.duplicate == (number in seen)
+        assert Code.FORK not in [f.code for f in placement.findings]
+        if not placement.duplicate:
+            assert placement.branch == 0
+            _check_continuity(placement, number, seen)
+            chains.apply(links[number])
+            seen.add(number)
+    if not seen:
+        return
+    state = chains.by_id[links[0].chain_id]
+    mark = next(i for i in range(len(links) + 1) if i not in seen)
+    assert state.next_batch == mark
+    assert state.next_seq == sum(counts[:mark])
+    assert state.head == (links[mark - 1].statement_hash if mark else ZERO)
+    assert state.closed == (close and mark == len(links))
+    missing = {n for a, b in state.gaps() for n in range(a, b + 1)}
+    assert missing == set(range(max(seen))) - seen
+    assert [n for n in range(len(links)) if state.holds(n)] == sorted(seen)
+
+
+def _check_continuity(placement: Placement, number: int, seen: set[int]) -> None:
+    found = [(f.code, f.from_batch, f.to_batch) for f in placement.findings]
+    last = max(seen, default=-1)
+    if number < last:
+        assert found == [(Code.GAP_FILLED, number, number)]
+    elif number > last + 1:
+        assert found == [(Code.GAP, last + 1, number - 1)]
+    else:
+        assert found == []
+
+
+@st.composite
+def adversarial(draw: st.DrawFn) -> list[Link]:
+    """Honest links of two chains, with bent copies among them, in any order."""
+    links = honest([1, 2, 1, 3], close=draw(st.booleans())) + honest([1, 1], nonce=w.digest("n2"))
+    pool = list(links)
+    for number in range(draw(st.integers(0, 8))):
+        base = draw(st.sampled_from(pool))
+        other = draw(st.sampled_from(pool))
+        pool.append(
+            replace(
+                base,
+                statement_hash=w.digest(f"bent {number}"),
+                batch_seq=base.batch_seq + draw(st.integers(0, 2)),
+                first_seq=max(0, base.first_seq + draw(st.integers(-1, 3))),
+                previous=other.statement_hash if draw(st.booleans()) else base.previous,
+                closes=draw(st.booleans()),
+                identity=draw(st.sampled_from([w.IDENTITY, replace(w.IDENTITY, producer="x")])),
+            )
+        )
+    return draw(st.lists(st.sampled_from(pool), max_size=25))
+
+
+@given(adversarial())
+def test_state_can_be_rebuilt_and_names_are_unique(links: list[Link]) -> None:
+    chains, applied = Chains(), list[Link]()
+    for link in links:
+        before = dict(chains.by_id)
+        placement = chains.place(link)
+        assert chains.by_id == before
+        if placement.branch is not None:
+            applied.append(replace(link, branch=placement.branch))
+            chains.apply(applied[-1])
+    rebuilt = Chains()
+    for link in applied:
+        rebuilt.apply(link)
+    assert rebuilt.by_id == chains.by_id
+    assert vars(rebuilt) == vars(chains)
+    # What stores key on: two events never share (chain, sequence number, branch).
+    names = [(x.chain_id, s, x.branch) for x in applied for s in range(x.first_seq, x.next_seq)]
+    assert len(names) == len(set(names))
+    # A replay of all changes nothing, however often.
+    for link in applied:
+        assert chains.place(link).duplicate
+
+
+@given(adversarial(), st.data())
+def test_apply_can_be_undone(links: list[Link], data: st.DataObject) -> None:
+    chains = Chains()
+    feed(chains, *links)
+    link = data.draw(st.sampled_from(honest([1, 2, 1, 3]) + honest([1], nonce=w.digest("n3"))))
+    state = chains.by_id.get(link.chain_id)
+    saved, before = None if state is None else state.copy(), dict(chains.by_id)
+    feed(chains, link)
+    chains.restore(link.chain_id, saved)
+    assert {**before, link.chain_id: saved} == {**chains.by_id, link.chain_id: saved}
+    assert (link.chain_id in chains.by_id) == (saved is not None)
+
+
+def test_undo_forgets_a_continuation() -> None:
+    chains = Chains()
+    feed(chains, *FIVE)
+    earlier = chains.by_id[CHAIN].copy()
+    point = Continues(CHAIN, 4, FIVE[4].statement_hash)
+    (link,) = honest([1], nonce=w.digest("next"), continues=point)
+    feed(chains, link)
+    assert chains.by_id[CHAIN].continued == point
+    chains.restore(link.chain_id, None)
+    chains.restore(CHAIN, earlier)
+    (other,) = honest([1], nonce=w.digest("another"), continues=point)
+    assert codes(feed(chains, other)) == [[]]
+
+
+def test_b3_replays_are_duplicates_at_any_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sealtrail.chain_state.RECENT", 2)
+    chains = Chains()
+    feed(chains, *FIVE)
+    state = chains.by_id[CHAIN]
+    assert not state.needs_lookup(4)
+    assert state.needs_lookup(0)
+    assert not state.needs_lookup(5)
+    stored = {(CHAIN, 0): [(FIVE[0].statement_hash, 0)]}
+    assert chains.place(FIVE[0], stored).duplicate
+    assert chains.place(forged(FIVE[0]), stored).branch == 1
+
+
+def test_hashes_beyond_a_gap_are_looked_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sealtrail.chain_state.RECENT", 1)
+    chains = Chains()
+    feed(chains, *FIVE[2:])
+    state = chains.by_id[CHAIN]
+    assert [state.needs_lookup(n) for n in range(6)] == [False, False, True, True, False, False]
+    assert chains.place(FIVE[2], {(CHAIN, 2): [(FIVE[2].statement_hash, 0)]}).duplicate
+
+
+def test_a_chain_without_its_beginning_costs_no_more_than_its_gaps() -> None:
+    chains, links = Chains(), honest([1] * 50)
+    feed(chains, *links[3:20], *links[25:])
+    state = chains.by_id[CHAIN]
+    assert len(state.beyond) == 2
+    assert state.gaps() == [(0, 2), (20, 24)]
+    assert state.signed_at_before(20) == links[19].signed_at
+    assert state.signed_at_before(21) is None
+    assert state.signed_at_before(0) is None
+    after = state.above(20)
+    assert after is not None
+    assert (after.first_batch, after.arrival) == (25, links[25].arrival)
+
+
+def test_b4_b7_a_fork_is_kept_beside_the_chain() -> None:
+    chains = Chains()
+    other = forged(FIVE[1])
+    placements = feed(chains, *FIVE[:2], other, *FIVE[2:])
+    assert [p.branch for p in placements] == [0, 0, 1, 0, 0, 0]
+    assert codes(placements) == [[], [], [Code.FORK], [], [], []]
+    assert chains.place(other).duplicate
+    assert chains.by_id[CHAIN].head == FIVE[-1].statement_hash
+
+
+def test_an_early_fork_does_not_displace_the_honest_batch() -> None:
+    chains = Chains()
+    # Stands on a fork of batch 1, arrives before the honest batch 2.
+    first = forged(FIVE[1])
+    second = replace(
+        FIVE[2],
+        statement_hash=w.digest("second"),
+        previous=first.statement_hash,
+        first_seq=first.next_seq,
+    )
+    placements = feed(chains, *FIVE[:2], first, second, *FIVE[2:])
+    assert [p.branch for p in placements] == [0, 0, 1, 1, 0, 0, 0]
+    # Who goes on where a fork ends adds no finding to that of the fork.
+    assert codes(placements) == [[], [], [Code.FORK], [], [], [], []]
+
+
+def test_forks_never_share_a_branch() -> None:
+    chains = Chains()
+    long = forged(FIVE[1], count=50)
+    overlapping = replace(FIVE[2], statement_hash=w.digest("o"), first_seq=20, previous=ZERO)
+    placements = feed(chains, *FIVE[:2], long, overlapping)
+    assert [p.branch for p in placements] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("held", "link", "why"),
+    [
+        ([0, 1], forged(FIVE[1]), "already stands"),
+        ([0], forged(FIVE[1], previous=w.digest("x")), "previous"),
+        ([0], forged(FIVE[1], first_seq=9), "does not follow"),
+        ([0], forged(FIVE[3], first_seq=3), "overlaps earlier"),
+        ([0, 2], forged(FIVE[1]), "after it"),
+        ([0, 2], forged(FIVE[1], closes=True), "goes on"),
+        ([0, 3], forged(FIVE[1], count=5), "overlaps later"),
+        ([4], forged(FIVE[2], closes=True), "goes on"),
+        ([1, 3], forged(FIVE[2]), "after it"),
+        ([1], forged(FIVE[2], previous=w.digest("x")), "previous"),
+    ],
+    ids=range(10),
+)
+def test_what_contradicts_its_neighbours_is_a_fork(held: list[int], link: Link, why: str) -> None:
+    chains = Chains()
+    feed(chains, *(FIVE[i] for i in held))
+    (placement,) = feed(chains, link)
+    assert placement.branch == 1
+    assert [f.code for f in placement.findings] == [Code.FORK]
+    assert why in placement.findings[0].detail
+    # The honest batches still find their places.
+    rest = feed(chains, *(x for i, x in enumerate(FIVE) if i not in held))
+    assert all(p.branch == 0 for p in rest)
+
+
+def test_nothing_follows_a_close() -> None:
+    after = replace(
+        FIVE[3], previous=CLOSED[2].statement_hash, first_seq=3, chain_id=CLOSED[0].chain_id
+    )
+    for held in (CLOSED, CLOSED[2:]):
+        chains = Chains()
+        feed(chains, *held)
+        (placement,) = feed(chains, after)
+        assert placement.branch == 1
+        assert "closed" in placement.findings[0].detail
+    chains = Chains()
+    feed(chains, *CLOSED)
+    assert chains.by_id[after.chain_id].closed
+
+
+def test_a_closed_fork_is_not_followed() -> None:
+    chains, closing = Chains(), forged(FIVE[1], closes=True)
+    after = replace(
+        FIVE[2], previous=closing.statement_hash, first_seq=closing.next_seq, statement_hash=ZERO
+    )
+    assert [p.branch for p in feed(chains, *FIVE[:2], closing, after)] == [0, 0, 1, 2]
+
+
+THIEF = replace(w.IDENTITY, producer="billing")
+
+
+def test_another_producer_cannot_write_into_a_chain() -> None:
+    chains = Chains()
+    feed(chains, *FIVE[:2])
+    stolen = forged(FIVE[2], identity=THIEF)
+    (placement,) = feed(chains, stolen)
+    assert placement.refused is not None
+    assert placement.refused.code is Code.ID_COLLISION
+    assert (placement.branch, placement.duplicate) == (None, False)
+    assert feed(chains, FIVE[2]) == [Placement(0)]
+
+
+def test_another_producer_cannot_squat_on_a_chain() -> None:
+    chains = Chains()
+    early = forged(FIVE[1], identity=THIEF)
+    placements = feed(chains, early, *FIVE)
+    assert [p.branch for p in placements] == [0, 1, 1, 1, 1, 1]
+    assert codes(placements) == [[Code.GAP], [Code.FORK], [], [], [], []]
+    state = chains.by_id[CHAIN]
+    assert (state.main, state.next_batch, state.identity) == (1, 5, w.IDENTITY)
+    (placement,) = feed(chains, forged(FIVE[2], identity=THIEF))
+    assert placement.refused is not None
+
+
+def test_a_claim_before_the_genesis_forks() -> None:
+    chains = Chains()
+    placements = feed(chains, FIVE[1], forged(FIVE[2], identity=THIEF), FIVE[0])
+    assert [p.branch for p in placements] == [0, 1, 0]
+    assert chains.by_id[CHAIN].next_batch == 2
+
+
+def test_b9_chains_that_share_the_bits_of_an_event_id() -> None:
+    chains = Chains()
+    feed(chains, *FIVE)
+    twin = replace(FIVE[0], chain_id=CHAIN[:20] + bytes(12))
+    (placement,) = feed(chains, twin)
+    assert placement.refused is not None
+    assert placement.refused.code is Code.ID_COLLISION
+
+
+def following(name: str, batch_seq: int, head: bytes) -> Link:
+    """A chain that continues FIVE at a batch."""
+    point = Continues(CHAIN, batch_seq, head)
+    return honest([1], nonce=w.digest(name), continues=point)[0]
+
+
+def test_b9_a_chain_continues_another_once() -> None:
+    chains = Chains()
+    feed(chains, *FIVE)
+    good = following("a", 4, FIVE[4].statement_hash)
+    assert codes(feed(chains, good)) == [[]]
+    assert chains.by_id[CHAIN].continued == Continues(CHAIN, 4, FIVE[4].statement_hash)
+    twice = following("b", 4, FIVE[4].statement_hash)
+    (placement,) = feed(chains, twice)
+    assert placement.branch == 0
+    assert [f.code for f in placement.findings] == [Code.FORK]
+    assert "twice" in placement.findings[0].detail
+
+
+@pytest.mark.parametrize(
+    ("batch_seq", "head", "why"),
+    [(3, FIVE[3].statement_hash, "behind"), (4, w.digest("x"), "another head")],
+)
+def test_a_continuation_from_behind_or_beside_the_head(
+    batch_seq: int, head: bytes, why: str
+) -> None:
+    link = following("a", batch_seq, head)
+    chains = Chains()
+    feed(chains, *FIVE)
+    (placement,) = feed(chains, link)
+    assert [f.code for f in placement.findings] == [Code.FORK]
+    assert why in placement.findings[0].detail
+    # In another order the same is found, at the batch that comes last.
+    later = Chains()
+    found = codes(feed(later, *FIVE[:4], link, FIVE[4]))
+    assert found == [[], [], [], [], [], [Code.FORK]]
+
+
+def test_a_continuation_may_come_before_what_it_continues() -> None:
+    chains = Chains()
+    link = following("a", 4, FIVE[4].statement_hash)
+    assert codes(feed(chains, link, *FIVE)) == [[]] * 6
+    assert chains.by_id[CHAIN].continued is not None
+    # And a genesis may come after its own successors.
+    late = Chains()
+    first, second = honest([1, 1], nonce=w.digest("c"), continues=Continues(CHAIN, 1, ZERO))
+    feed(late, *FIVE, second)
+    assert Code.FORK in codes(feed(late, first))[0]
+
+
+def test_a_heartbeat_counts_for_its_own_chain_only() -> None:
+    chains = Chains()
+    feed(chains, *FIVE)
+    state = chains.by_id[CHAIN]
+    assert state.heartbeat_s == 60
+    assert state.speaks([w.key_record(w.ORDERS), w.key_record(w.ORDERS_PQ)])
+    assert not state.speaks([w.key_record(w.ORDERS), w.key_record(w.BILLING, "billing")])
+
+
+def test_what_chain_offers() -> None:
+    assert all(hasattr(chain, name) for name in chain.__all__)
