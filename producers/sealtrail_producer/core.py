@@ -15,17 +15,19 @@ from sealtrail import avro, ids
 from sealtrail.errors import SealtrailError
 from sealtrail.statement import Continues, Genesis, Identity
 from sealtrail_producer import envelope, slots
+from sealtrail_producer.adoption import Adoption
 from sealtrail_producer.chain_writer import ChainWriter, partition_of
 from sealtrail_producer.errors import SpoolError
 from sealtrail_producer.flusher import RETRY_S, Flusher
 from sealtrail_producer.intake import Intake
 from sealtrail_producer.pacing import Pacer
 from sealtrail_producer.registration import Registration
-from sealtrail_producer.sender import IDLE_S, Sender
+from sealtrail_producer.sender import IDLE_S, POLL_S, Sender
 from sealtrail_producer.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from sealtrail.dsse import Signer
     from sealtrail.event import ProvenanceEvent
@@ -60,12 +62,10 @@ class Core:
         self._ports = ports
         self._stop = threading.Event()
         self._running: list[threading.Thread] = []
-        root = settings.spool_dir or settings.state_dir / "spool"
-        self.slot = slots.claim(root, producer, settings.instance or socket.gethostname())
+        self._root = settings.spool_dir or settings.state_dir / "spool"
+        self.slot = slots.claim(self._root, producer, settings.instance or socket.gethostname())
         try:
-            self.spool = Spool(
-                self.slot.folder, max_bytes=settings.spool_bytes, policy=settings.spool_fsync
-            )
+            self.spool = self._open_spool(self.slot.folder)
         except BaseException:
             self.slot.release()
             raise
@@ -78,7 +78,7 @@ class Core:
             self.slot.instance,
         )
         self._schema = avro.codec("ProvenanceEvent").fingerprint
-        registration = Registration(
+        self._registration = Registration(
             ports.registry,
             settings.topic,
             settings.state_dir / "registry-ids.json",
@@ -92,35 +92,37 @@ class Core:
             max_bytes=QUEUE_BYTES,
             blocks=settings.spool_full == "block",
         )
-        self.sender = self._sender(registration)
+        self.sender = self._sender(self.spool)
+        self.adoption: Adoption | None = None
         self.flusher = Flusher(
             self.intake,
             self.spool,
             ports.clock,
-            registration,
+            self._registration,
             batch_bytes=settings.batch_bytes,
             spooled=self.sender.spooled,
         )
         self._synced_at = ports.clock.steady_s()
 
-    def _sender(self, registration: Registration) -> Sender:
+    def _open_spool(self, folder: Path) -> Spool:
         settings = self.settings
-        paced = bool(settings.pace_bytes) and self._ports.group is not None
+        return Spool(folder, max_bytes=settings.spool_bytes, policy=settings.spool_fsync)
+
+    def _sender(self, spool: Spool) -> Sender:
+        settings, ports = self.settings, self._ports
+        pacer = None
+        if settings.pace_bytes and ports.group is not None:
+            pacer = Pacer(ports.group, settings.pace_bytes, ports.clock)
         return Sender(
-            self.spool,
-            self._ports.transport,
-            registration,
-            self._ports.clock,
+            spool,
+            ports.transport,
+            self._registration,
+            ports.clock,
             topic=settings.topic,
             partitions=settings.partitions,
             heartbeat_s=settings.heartbeat_s,
-            pacer=self._pacer() if paced else None,
+            pacer=pacer,
         )
-
-    def _pacer(self) -> Pacer | None:
-        if self._ports.group is None:
-            return None
-        return Pacer(self._ports.group(), self.settings.pace_bytes, self._ports.clock)
 
     def _chain(self, continues: Continues | None) -> ChainWriter:
         genesis = Genesis(
@@ -163,14 +165,25 @@ class Core:
         return placed
 
     def _send_loop(self) -> None:
-        while not self._stop.is_set():
-            self.sender.wait(IDLE_S)
-            try:
-                self.sender.step()
-            except SealtrailError as error:
-                self._failed(error)
-                return
-        self.sender.close()
+        try:
+            while not self._stop.is_set():
+                self.sender.wait(POLL_S if self.adoption and self.adoption.active else IDLE_S)
+                self.send_step()
+        except SealtrailError as error:
+            self._failed(error)
+        finally:
+            self.sender.close()
+            if self.adoption is not None:
+                self.adoption.close()
+
+    def send_step(self) -> None:
+        """One turn of the sender, and of the orphans that it found at its first turn."""
+        if self.adoption is None:
+            self.adoption = Adoption(
+                self._root, self.identity.producer, self._open_spool, self._sender
+            )
+        self.sender.step()
+        self.adoption.step()
 
     def _failed(self, error: SealtrailError) -> None:
         """Something that no retry mends: whoever emits, flushes or closes is told."""
@@ -231,7 +244,7 @@ class Core:
         """Without threads, whoever waits does the work."""
         if not self._running:
             self.flush_step()
-            self.sender.step()
+            self.send_step()
 
     # -- ends -----------------------------------------------------------------
 
@@ -293,6 +306,8 @@ class Core:
             self.intake.condition.notify_all()
         for thread in self._running:
             thread.join(IDLE_S + 10.0)
+        if not self._running:
+            self.sender.close()
         self.spool.close()
         self.slot.release()
 
@@ -301,6 +316,8 @@ class Core:
         with contextlib.suppress(OSError):
             self.spool.abandon()
         self.sender.abandon()
+        if self.adoption is not None:
+            self.adoption.abandon()
         self.slot.release()
 
 

@@ -58,6 +58,7 @@ class FakeBroker:
     refuse: int = 0
     connections: int = 0
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
+    lives: int = 1
 
     def connect(self) -> FakeTransport:
         """A new connection."""
@@ -88,8 +89,13 @@ class FakeBroker:
         """A broker without a disk restarts: offsets begin at 0, and the groups have none."""
         self.logs.clear()
         self.committed.clear()
+        self.lives += 1
 
     # -- as a consumer group (`ports.GroupOffsets`) -----------------------------
+
+    def cluster(self) -> str:
+        """Another one after each beginning."""
+        return str(self.lives)
 
     def consumed(self, topic: str, partition: int) -> int:
         """The group's offset."""
@@ -101,6 +107,9 @@ class FakeBroker:
 
     def close(self) -> None:
         """Nothing to leave."""
+
+    def abandon(self) -> None:
+        """Nothing to forget."""
 
 
 class FakeTransport:

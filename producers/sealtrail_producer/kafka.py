@@ -160,6 +160,13 @@ class KafkaGroup:
     def __init__(self, properties: Config, group: str) -> None:
         self._consumer = _consumer(properties, group)
 
+    def cluster(self) -> str:
+        """The cluster's id."""
+        try:
+            return str(self._consumer.list_topics(timeout=METADATA_S).cluster_id)
+        except KafkaException as error:
+            raise UnavailableError(f"cluster id: {_reason(error)}") from None
+
     def consumed(self, topic: str, partition: int) -> int:
         """The next offset that the group wants; 0 while it has none."""
         try:
@@ -181,6 +188,10 @@ class KafkaGroup:
     def close(self) -> None:
         """Leave."""
         self._consumer.close()
+
+    def abandon(self) -> None:
+        """As `KafkaTransport.abandon`."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._consumer))
 
 
 def publish(properties: Config, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:

@@ -8,12 +8,19 @@ everything that was not consumed is sent again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sealtrail.errors import UnavailableError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sealtrail_producer.ports import Clock, GroupOffsets, Message
+
+log = logging.getLogger(__name__)
 
 REFRESH_S = 0.1
 
@@ -38,25 +45,33 @@ class Pacer:
     """Answers whether a batch may be sent now.
 
     Args:
-        offsets: how far the group is.
+        connect: opens the group's offsets, at the first question.
         limit: bytes per partition that may wait for it.
         clock: for the time between two looks.
     """
 
-    def __init__(self, offsets: GroupOffsets, limit: int, clock: Clock) -> None:
-        self._offsets = offsets
+    def __init__(self, connect: Callable[[], GroupOffsets], limit: int, clock: Clock) -> None:
+        self._connect = connect
         self._limit = limit
         self._clock = clock
+        self._opened: GroupOffsets | None = None
+        self._cluster = ""
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._looked = clock.steady_s()
 
-    def admits(self, message: Message) -> bool:
-        """Whether it may be sent now; one that is larger than the limit goes when it is alone.
+    @property
+    def _offsets(self) -> GroupOffsets:
+        if self._opened is None:
+            self._opened = self._connect()
+        return self._opened
 
-        Raises:
-            UnavailableError: the brokers do not tell how far the group is.
-        """
-        lane = self._lane(message)
+    def admits(self, message: Message) -> bool:
+        """Whether it may be sent now; one that is larger than the limit goes when it is alone."""
+        try:
+            lane = self._lane(message)
+        except UnavailableError as error:
+            log.debug("%s", error.message)
+            return False
         lane.largest = max(lane.largest, message.size)
         waiting = lane.waiting()
         return waiting == 0 or waiting + message.size <= self._limit
@@ -64,6 +79,7 @@ class Pacer:
     def _lane(self, message: Message) -> _Lane:
         place = (message.topic, message.partition)
         if place not in self._lanes:
+            self._cluster = self._cluster or self._offsets.cluster()
             self._lanes[place] = _Lane(
                 base=self._offsets.end(*place), consumed=self._offsets.consumed(*place)
             )
@@ -71,11 +87,11 @@ class Pacer:
 
     def sent(self, index: int, message: Message) -> None:
         """A batch was handed over."""
-        self._lane(message).under_way[index] = message.size
+        self._lanes[message.topic, message.partition].under_way[index] = message.size
 
     def delivered(self, index: int, message: Message, offset: int) -> None:
         """The brokers took a batch."""
-        lane = self._lane(message)
+        lane = self._lanes[message.topic, message.partition]
         size = lane.under_way.pop(index, message.size)
         lane.delivered.append((index, offset, size))
         lane.end = max(lane.end, offset + 1)
@@ -94,9 +110,10 @@ class Pacer:
             return [], False
         self._looked = now
         found: list[int] = []
-        for place, lane in self._lanes.items():
-            if not lane.delivered and lane.consumed >= lane.base:
-                continue
+        waiting = {p: lane for p, lane in self._lanes.items() if lane.waiting()}
+        if waiting and self._offsets.cluster() != self._cluster:
+            return found, True
+        for place, lane in waiting.items():
             if self._offsets.end(*place) < lane.end:
                 return found, True
             lane.consumed = self._offsets.consumed(*place)
@@ -107,7 +124,16 @@ class Pacer:
     def clear(self) -> None:
         """Forget everything; a new connection begins."""
         self._lanes.clear()
+        self._cluster = ""
 
     def close(self) -> None:
         """Leave the brokers."""
-        self._offsets.close()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def abandon(self) -> None:
+        """Forget the connection in a forked child."""
+        if self._opened is not None:
+            self._opened.abandon()
+            self._opened = None

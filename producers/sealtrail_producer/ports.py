@@ -124,7 +124,13 @@ class Registry(Protocol):
 
 
 class GroupOffsets(Protocol):
-    """How far a consumer group has come on a topic."""
+    """How far a consumer group has come on a topic.
+
+    Each method may raise UnavailableError.
+    """
+
+    def cluster(self) -> str:
+        """Which log this is: changes when the brokers lost everything and began anew."""
 
     def consumed(self, topic: str, partition: int) -> int:
         """The next offset that the group wants; 0 while it has none."""
@@ -134,3 +140,6 @@ class GroupOffsets(Protocol):
 
     def close(self) -> None:
         """Leave."""
+
+    def abandon(self) -> None:
+        """Forget it in a forked child."""

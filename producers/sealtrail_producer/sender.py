@@ -159,8 +159,8 @@ class Sender:
         """
         if self._clock.steady_s() < self._not_before:
             return
-        if self._transport is None and not self._spool.has(self._next):
-            # A service that emits nothing needs no broker.
+        if self._transport is None and not self._spool.has(self._next) and not self._marks:
+            # A service that has emitted nothing needs no broker.
             return
         try:
             transport = self._connected()
@@ -246,7 +246,12 @@ class Sender:
     def _pace(self) -> None:
         if self._pacer is None:
             return
-        consumed, began_anew = self._pacer.refresh()
+        try:
+            consumed, began_anew = self._pacer.refresh()
+        except UnavailableError as error:
+            # Not worth a new connection, which would send everything unconsumed again.
+            log.debug("%s", error.message)
+            return
         if began_anew:
             raise DeliveryError("the log began anew: what was not consumed is sent again")
         for index in consumed:
@@ -310,9 +315,13 @@ class Sender:
     def close(self) -> None:
         """Leave the brokers; what they did not acknowledge stays in the spool."""
         self._disconnect()
+        if self._pacer is not None:
+            self._pacer.close()
 
     def abandon(self) -> None:
         """Forget the connection in a forked child."""
         if self._transport is not None:
             self._transport.abandon()
             self._transport = None
+        if self._pacer is not None:
+            self._pacer.abandon()

@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import threading
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -287,6 +286,7 @@ class Trail:
         with self._lock:
             self._closed = True
             core, self._core = self._core, None
+        _trails.discard(self)
         if core is None:
             return True
         return core.close(self.settings.close_s if timeout is None else timeout)
@@ -339,7 +339,8 @@ def load_signers(settings: ProducerSettings, producer: str) -> list[signing.KeyS
     )
 
 
-_trails: weakref.WeakSet[Trail] = weakref.WeakSet()
+# Held until they are closed: a trail that the caller forgot still has events in memory.
+_trails: set[Trail] = set()
 
 
 def _close_all() -> None:
