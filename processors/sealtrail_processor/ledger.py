@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from sealtrail_processor import rebuild
+from sealtrail_processor import model, rebuild
 from sealtrail_processor.keys_reader import StoredRecord
-from sealtrail_processor.model import Log
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from sealtrail.chain import Chains
+    from sealtrail_processor.model import Log
     from sealtrail_processor.ports import Coordinates
     from sealtrail_processor.store import Store
 
 _LOG = "log_id = {log_id:String} AND topic = {topic:String} AND partition = {partition:UInt16}"
-KEY_COLUMNS = ("log_id", "topic", "partition", "offset", "arrival", "record_key", "record_value")
 
 
 def where(log: Log) -> dict[str, object]:
@@ -62,10 +60,10 @@ class StoreLedger:
     ) -> Mapping[Coordinates, tuple[int, bytes]]:
         """See ports.Ledger."""
         found: dict[Coordinates, tuple[int, bytes]] = {}
-        logs: dict[Log, list[int]] = {}
+        logs: dict[model.Log, list[int]] = {}
         for log_id, topic, partition, offset in coordinates:
             if 0 <= partition < 2**16 and 0 <= offset < 2**63:
-                logs.setdefault(Log(log_id, topic, partition), []).append(offset)
+                logs.setdefault(model.Log(log_id, topic, partition), []).append(offset)
         for log, offsets in logs.items():
             rows = self._store.query(
                 "SELECT offset, toUnixTimestamp64Micro(arrival), digest FROM dispositions FINAL "  # noqa: S608 - our own text
@@ -86,48 +84,15 @@ class StoredKeys:
 
     def load(self) -> list[StoredRecord]:
         """See keys_reader.RecordStore."""
-        return self._read("1", {})
+        return [StoredRecord(*row) for row in rebuild.key_records(self._store)]
 
     def keep(self, records: Sequence[StoredRecord]) -> dict[tuple[Log, int], int]:
         """See keys_reader.RecordStore."""
-        kept: dict[tuple[Log, int], int] = {}
         logs: dict[Log, list[StoredRecord]] = {}
         for record in records:
             logs.setdefault(record.log, []).append(record)
         for log, new in logs.items():
-            for record in new:
-                # The token names the coordinates alone: the first writer wins.
-                place = f"{log.log_id}/{log.topic}/{log.partition}/{record.offset}"
-                token = sha256(f"key_records/{place}".encode()).hexdigest()
-                row = (*_place(log), record.offset, record.arrival, record.key, record.value)
-                self._store.insert("key_records", KEY_COLUMNS, [row], token)
-            offsets = [record.offset for record in new]
-            stored = self._read(
-                f"{_LOG} AND offset IN {{offsets:Array(UInt64)}}",
-                where(log) | {"offsets": offsets},
-            )
-            kept |= {(r.log, r.offset): r.arrival for r in stored}
-        return kept
-
-    def _read(self, condition: str, parameters: dict[str, object]) -> list[StoredRecord]:
-        rows = self._store.query(
-            "SELECT log_id, topic, partition, offset, toUnixTimestamp64Micro(min(arrival)) AS at, "  # noqa: S608 - our own text
-            "hex(any(record_key)), hex(any(record_value)) FROM key_records "
-            f"WHERE {condition} GROUP BY log_id, topic, partition, offset "
-            "ORDER BY at, log_id, partition, offset",
-            parameters,
-        )
-        return [
-            StoredRecord(
-                Log(log_id, topic, partition),
-                offset,
-                arrival,
-                bytes.fromhex(key),
-                bytes.fromhex(value),
-            )
-            for log_id, topic, partition, offset, arrival, key, value in rows
-        ]
-
-
-def _place(log: Log) -> tuple[str, str, int]:
-    return log.log_id, log.topic, log.partition
+            messages = [(r.offset, r.arrival, r.key, r.value) for r in new]
+            rebuild.add_key_records(self._store, log, messages)
+        # Key records are few: reading all back tells who wrote first.
+        return {(r.log, r.offset): r.arrival for r in self.load()}

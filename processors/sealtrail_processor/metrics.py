@@ -21,32 +21,42 @@ class Metrics:
     """Counters and gauges of one worker."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        made = {"registry": self.registry}
+        it = self.registry = CollectorRegistry()
         self.messages = Counter(
-            "sealtrail_messages", "Messages by what became of them", ["disposition"], **made
+            "sealtrail_messages", "Messages by what became of them", ["disposition"], registry=it
         )
-        self.events = Counter("sealtrail_events", "Events accepted and committed", **made)
-        self.bytes = Counter("sealtrail_consumed_bytes", "Bytes of committed messages", **made)
-        self.findings = Counter("sealtrail_findings", "Findings by code", ["code"], **made)
-        self.flushes = Counter("sealtrail_flushes", "Flushes committed", **made)
-        self.failures = Counter("sealtrail_flush_failures", "Flushes that were tried again", **made)
+        self.events = Counter("sealtrail_events", "Events accepted and committed", registry=it)
+        self.bytes = Counter("sealtrail_consumed_bytes", "Bytes of committed messages", registry=it)
+        self.findings = Counter("sealtrail_findings", "Findings by code", ["code"], registry=it)
+        self.flushes = Counter("sealtrail_flushes", "Flushes committed", registry=it)
+        self.failures = Counter(
+            "sealtrail_flush_failures", "Flushes that were tried again", registry=it
+        )
         self.flush_seconds = Histogram(
-            "sealtrail_flush_seconds", "From messages to commit", buckets=_FLUSH_BUCKETS, **made
+            "sealtrail_flush_seconds",
+            "From messages to commit",
+            buckets=_FLUSH_BUCKETS,
+            registry=it,
         )
-        self.lag = Gauge("sealtrail_lag_messages", "Messages of the topic not committed", **made)
-        self.assigned = Gauge("sealtrail_assigned_partitions", "Partitions of this worker", **made)
-        self.chains = Gauge("sealtrail_chains", "Chains held in memory", **made)
-        self.links = Counter("sealtrail_links", "Link verdicts written", ["verdict"], **made)
-        self.links_pending = Gauge("sealtrail_links_pending", "Links that wait", **made)
+        self.lag = Gauge(
+            "sealtrail_lag_messages", "Messages of the topic not committed", registry=it
+        )
+        self.assigned = Gauge(
+            "sealtrail_assigned_partitions", "Partitions of this worker", registry=it
+        )
+        self.chains = Gauge("sealtrail_chains", "Chains held in memory", registry=it)
+        self.links = Counter("sealtrail_links", "Link verdicts written", ["verdict"], registry=it)
+        self.links_pending = Gauge("sealtrail_links_pending", "Links that wait", registry=it)
         self.published = Counter(
             "sealtrail_published",
             "Alerts and copies offered to the broker",
             ["topic", "result"],
-            **made,
+            registry=it,
         )
         self.keys_rejected = Gauge(
-            "sealtrail_key_records_rejected", "Records on the keys topic that do not count", **made
+            "sealtrail_key_records_rejected",
+            "Records on the keys topic that do not count",
+            registry=it,
         )
 
     def count(self, flush: Flush) -> None:

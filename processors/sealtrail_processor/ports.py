@@ -92,3 +92,6 @@ class Publisher(Protocol):
         Raises:
             UnavailableError: not all were acknowledged in time.
         """
+
+    def close(self, timeout_s: float) -> int:
+        """Wait for what is queued, so long; messages that are left."""

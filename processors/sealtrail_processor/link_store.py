@@ -1,0 +1,169 @@
+"""What the linker asks of the store and writes to it. Ids go in as hex: they are a producer's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from sealtrail.findings import Verdict
+from sealtrail_processor.model import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from sealtrail_processor.store import Store
+
+# A query with so many ids stays below ClickHouse's 256 KiB of SQL.
+IDS = 5_000
+VERDICTS = (
+    "child_chain",
+    "child_seq",
+    "child_branch",
+    "ordinal",
+    "parent_id",
+    "verdict",
+    "decided_at",
+    "version",
+)
+SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.ORPHAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A reference to a parent, as its child says it; times in microseconds since 1970."""
+
+    log: Log
+    offset: int
+    arrival: int
+    tenant: str
+    child_chain: bytes
+    child_seq: int
+    child_branch: int
+    child_id: bytes
+    ordinal: int
+    parent_id: bytes
+    parent_occurred_at: int
+    parent_leaf: bytes
+
+
+Decision = tuple[Edge, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event of the store that bears a parent's id."""
+
+    tenant: str
+    leaf: bytes
+    occurred_at: int
+
+
+class LinkStore:
+    """The linker's questions over a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def events(self, event_ids: Collection[bytes]) -> dict[bytes, list[Stored]]:
+        """Events of all branches and tenants that bear these ids."""
+        found: dict[bytes, list[Stored]] = {}
+        for part in _parts(event_ids):
+            rows = self._store.query(
+                "SELECT event_id, tenant, leaf_hash, toUnixTimestamp64Micro(occurred_at) "  # noqa: S608 - hex only
+                f"FROM events WHERE event_id IN ({_ids(part)})"
+            )
+            for event_id, tenant, leaf, at in rows:
+                found.setdefault(bytes(event_id), []).append(Stored(tenant, bytes(leaf), at))
+        return found
+
+    def parents(self, tenant: str, event_ids: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        """(child, parent) of all references that these events make."""
+        found = []
+        for part in _parts(event_ids):
+            rows = self._store.query(
+                "SELECT DISTINCT child_id, parent_id FROM edges_by_child "  # noqa: S608 - hex only
+                f"WHERE tenant = {{tenant:String}} AND child_id IN ({_ids(part)})",
+                {"tenant": tenant},
+            )
+            found += [(bytes(child), bytes(parent)) for child, parent in rows]
+        return found
+
+    def silent_since(self, prefix: int, tenant: str) -> tuple[int, int, bool, int] | None:
+        """(last sign of life, next sequence number, closed, heartbeat in s) of a chain by its bits.
+
+        None when no batch of it is stored for the tenant.
+        """
+        low = (prefix << 174).to_bytes(32, "big").hex()
+        high = ((prefix + 1 << 174) - 1).to_bytes(32, "big").hex()
+        between = f"chain_id BETWEEN unhex('{low}') AND unhex('{high}')"
+        rows = self._store.query(
+            "SELECT toUnixTimestamp64Micro(max(arrival)), max(first_seq + count), max(closes), "  # noqa: S608 - hex only
+            f"max(heartbeat_s), count() FROM batches WHERE {between} AND tenant = {{tenant:String}}",
+            {"tenant": tenant},
+        )
+        arrival, next_seq, closed, heartbeat_s, count = rows[0]
+        if not count:
+            return None
+        beats = self._store.query(
+            f"SELECT toUnixTimestamp64Micro(max(arrival)) FROM heartbeats WHERE {between}"  # noqa: S608 - hex only
+        )
+        return max(arrival, beats[0][0]), next_seq, bool(closed), heartbeat_s
+
+    def skewed(self) -> dict[bytes, str]:
+        """Chains that were found AHEAD or BEHIND_OR_DELAYED, with the code."""
+        rows = self._store.query(
+            "SELECT DISTINCT chain_id, code FROM findings "
+            "WHERE code IN ('AHEAD', 'BEHIND_OR_DELAYED')"
+        )
+        return {bytes(chain_id): code for chain_id, code in rows}
+
+    def unsettled(self, topic: str, partition: int, since: int, limit: int) -> list[Edge]:
+        """References of a partition that arrived since a time and have no lasting verdict yet."""
+        settled = ", ".join(f"'{v}'" for v in (*SETTLED, Verdict.LOST_WITH_PRODUCER))
+        rows = self._store.query(
+            "SELECT log_id, offset, toUnixTimestamp64Micro(arrival) AS at, tenant, child_chain, "  # noqa: S608 - our own text
+            "child_seq, child_branch, child_id, ordinal, parent_id, "
+            "toUnixTimestamp64Micro(parent_occurred_at), parent_leaf FROM edges_by_child "
+            "WHERE topic = {topic:String} AND partition = {partition:UInt16} "
+            "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+            "AND (child_chain, child_seq, child_branch, ordinal) NOT IN ("
+            "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "
+            f"WHERE verdict IN ({settled}) "
+            "AND decided_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')) "
+            "ORDER BY at LIMIT 1 BY child_chain, child_seq, child_branch, ordinal "
+            f"LIMIT {limit:d}",
+            {"topic": topic, "partition": partition, "since": max(since, 0)},
+        )
+        return [
+            Edge(
+                Log(row[0], topic, partition),
+                row[1],
+                row[2],
+                row[3],
+                bytes(row[4]),
+                row[5],
+                row[6],
+                bytes(row[7]),
+                row[8],
+                bytes(row[9]),
+                row[10],
+                bytes(row[11]),
+            )
+            for row in rows
+        ]
+
+    def write(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Write rows of link_verdicts (columns as VERDICTS)."""
+        token = sha256(repr(rows).encode()).hexdigest()
+        self._store.insert("link_verdicts", VERDICTS, rows, f"link_verdicts/{token}")
+
+
+def _parts(event_ids: Collection[bytes]) -> Iterable[list[bytes]]:
+    wanted = sorted({i for i in event_ids if len(i) == 16})
+    return (wanted[i : i + IDS] for i in range(0, len(wanted), IDS))
+
+
+def _ids(event_ids: Sequence[bytes]) -> str:
+    text = ",".join(i.hex() for i in event_ids)
+    return f"SELECT toFixedString(unhex(arrayJoin(splitByChar(',', '{text}'))), 16)"

@@ -1,0 +1,135 @@
+"""Composition root of the worker: the real ports for a set of settings."""
+
+from __future__ import annotations
+
+import logging.config
+import os
+import secrets
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from sealtrail.errors import ConfigurationError
+from sealtrail.records import Directory, TrustRoot
+from sealtrail.settings import load
+from sealtrail_processor import logs
+from sealtrail_processor.health import HealthServer
+from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide, KeysTopic
+from sealtrail_processor.keys_reader import KeysReader
+from sealtrail_processor.ledger import StoredKeys, StoreLedger
+from sealtrail_processor.settings import WorkerSettings
+from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.worker import Outside, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sealtrail_processor.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def now_us() -> int:
+    """The time, microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def trust_root(path: Path | None) -> TrustRoot:
+    """The pinned operator keys.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is not one.
+    """
+    hint = "make one with: sealtrail keys init-root"
+    if path is None:
+        raise ConfigurationError("no trust root is set", hint=hint)
+    try:
+        return TrustRoot.from_json(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"trust root cannot be read: {error}", hint=hint) from None
+
+
+def open_store(settings: WorkerSettings) -> ClickHouseStore:
+    """The store that the settings name."""
+    return ClickHouseStore(
+        settings.store_url,
+        settings.store_user,
+        settings.store_password.get_secret_value(),
+        settings.store_database,
+    )
+
+
+def kafka_config(settings: WorkerSettings) -> dict[str, str]:
+    """What librdkafka needs to reach the brokers."""
+    return {"bootstrap.servers": settings.kafka_bootstrap, "client.id": settings.worker_id}
+
+
+def connect(settings: WorkerSettings) -> Outside:
+    """Wire a worker; nothing is asked of any server yet.
+
+    Args:
+        settings: addresses and names.
+
+    Raises:
+        ConfigurationError: the trust root cannot be read.
+    """
+    store: Store = open_store(settings)
+    config = kafka_config(settings)
+    broker = KafkaSide(config, settings.group)
+    keys = KeysReader(
+        Directory(trust_root(settings.trust_root)),
+        KeysTopic(config, settings.keys_topic),
+        StoredKeys(store),
+        lambda: broker.log_id(settings.keys_topic),
+        now_us,
+    )
+    return Outside(
+        store,
+        StoreLedger(store),
+        ClickHouseSink(store, secrets.randbits),
+        broker,
+        keys,
+        KafkaPublisher(config),
+        now_us,
+    )
+
+
+def run(change: Callable[[Outside], Outside] | None = None) -> None:
+    """Run a worker with the settings of the environment until it is stopped.
+
+    Args:
+        change: puts other ports in place of the real ones; fault tests do.
+
+    Raises:
+        SealtrailError: it could not start.
+        SystemExit: it ended.
+    """
+    settings = load(WorkerSettings)
+    run_with(settings, change)
+
+
+def run_with(settings: WorkerSettings, change: Callable[[Outside], Outside] | None = None) -> None:
+    """As `run`, with settings at hand."""
+    # Faust is heavy: whoever only lists the quarantine need not wait for it.
+    from sealtrail_processor import app as faust_app
+
+    config = logs.config(settings.log_format, settings.log_level)
+    logging.config.dictConfig(config)
+    outside = connect(settings)
+    if change is not None:
+        outside = change(outside)
+    worker = Worker(settings, outside, os._exit)
+    try:
+        health = HealthServer(
+            settings.health_host, settings.health_port, worker.metrics, worker.status
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"port {settings.health_port} of {settings.health_host} is taken: {error}",
+            hint="set SEALTRAIL_HEALTH_PORT to another one, or 0 for any",
+        ) from None
+    log.info("health at http://%s:%d", settings.health_host, health.port)
+    with closing(health):
+        faust_app.run(faust_app.build_app(settings, worker), worker, config, settings.log_level)

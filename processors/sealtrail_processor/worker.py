@@ -1,0 +1,312 @@
+"""The worker without Faust: assigned partitions, and what runs beside the stream.
+
+Threads: the *flush* thread alone touches partitions, chains and the directory; the *upkeep* thread
+looks after keys, timers, releases and the watchdog and hands over whatever touches those; the
+linker has a thread of its own (`links`). The event loop only waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sealtrail.errors import SealtrailError
+from sealtrail.validate import Place
+from sealtrail_processor import clock, timers
+from sealtrail_processor.judge import Rules
+from sealtrail_processor.links import Linker
+from sealtrail_processor.metrics import Metrics, Status
+from sealtrail_processor.model import Finding, Flush, Log, RawMessage, Sink
+from sealtrail_processor.partition import Caps, Partition, Ports
+from sealtrail_processor.quarantine import Releaser
+from sealtrail_processor.reports import Reports
+from sealtrail_processor.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from sealtrail_processor.kafka_io import KafkaSide
+    from sealtrail_processor.keys_reader import KeysReader
+    from sealtrail_processor.ports import Clock, Ledger, Publisher
+    from sealtrail_processor.settings import WorkerSettings
+    from sealtrail_processor.store import Store
+
+log = logging.getLogger(__name__)
+
+UPKEEP_S = 0.5
+WATCH_S = 2.0
+EXIT_FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a worker is wired to (`wiring.connect` makes the real ones; tests replace some)."""
+
+    store: Store
+    ledger: Ledger
+    sink: Sink
+    broker: KafkaSide
+    keys: KeysReader
+    publisher: Publisher
+    now: Clock
+
+
+class Worker:
+    """State of a worker process.
+
+    Args:
+        settings: windows, tolerances, names.
+        outside: what it is wired to.
+        leave: ends the process with a status; called when going on would be wrong.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, outside: Outside, leave: Callable[[int], None]
+    ) -> None:
+        self.settings = settings
+        self.outside = outside
+        self.metrics = Metrics()
+        self.status = Status()
+        self.partitions: dict[int, Partition] = {}
+        self._leave = leave
+        self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._stop = threading.Event()
+        self._watchdog = Watchdog(settings.session_timeout_s + settings.watchdog_margin_s)
+        self._reports = Reports(
+            outside.store,
+            outside.publisher,
+            self.metrics,
+            alerts_topic=settings.alerts_topic,
+            quarantine_topic=settings.quarantine_topic,
+            now=outside.now,
+        )
+        self._linker = Linker(
+            outside.store, self._reports, self.metrics, settings, self.chain_of, outside.now
+        )
+        self._timers = timers.Timers(settings)
+        self._releaser = Releaser(outside.store, outside.publisher, outside.now)
+        self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
+        self._loaded = False
+
+    # -- the stream's side ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the threads beside the stream."""
+        self._upkeep.start()
+        self._linker.start()
+
+    def in_flush_thread(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run something that touches partitions, in order with everything else that does."""
+        return self._flushing.submit(work, *args)
+
+    def assign(self, topic: str, numbers: Iterable[int]) -> dict[int, int]:
+        """Take partitions over: state as of the last commit; next offset of each.
+
+        Runs in the flush thread.
+
+        Raises:
+            SealtrailError: store or broker cannot be asked; call again.
+        """
+        if not self._loaded:
+            self.outside.keys.load()
+            self._loaded = True
+            self.refresh_keys()
+            self.outside.keys.restore(self.outside.publisher)
+            self._timers.recall(self._told())
+        wanted = sorted(numbers)
+        for number in set(self.partitions) - set(wanted):
+            self.partitions.pop(number).close()
+        log_id = self.outside.broker.log_id(topic)
+        cursors = {}
+        for number in wanted:
+            partition = self._load(Log(log_id, topic, number))
+            self.partitions[number] = partition
+            cursors[number] = partition.next_offset
+        self._assigned()
+        return cursors
+
+    def _told(self) -> list[bytes]:
+        rows = self.outside.store.query(
+            "SELECT finding_id FROM findings WHERE code IN ('GAP', 'STALLED_CHAIN')"
+        )
+        return [bytes(row[0]) for row in rows]
+
+    def _load(self, log_: Log) -> Partition:
+        before = self.partitions.get(log_.partition)
+        # Rebalances take partitions away and give them back: what was not moved on is kept.
+        if (
+            before is not None
+            and before.log == log_
+            and self.outside.ledger.cursor(log_) == before.next_offset
+        ):
+            before.closed = False
+            return before
+        ports = Ports(
+            self.outside.ledger,
+            self.outside.sink,
+            self.outside.broker,
+            self.outside.keys.directory,
+            self.refresh_keys,
+            self._report,
+            self._committed,
+            self.outside.now,
+        )
+        caps = Caps(self.settings.flush_events, self.settings.flush_bytes)
+        partition = Partition(log_, ports, self.rules(log_), caps)
+        partition.catch_up()
+        self._timers.forget(log_.partition)
+        self._linker.rebuild(log_)
+        log.info(
+            "partition %d: log %s from offset %d, %d chains",
+            log_.partition,
+            log_.log_id,
+            partition.next_offset,
+            len(partition.chains.by_id),
+        )
+        return partition
+
+    def rules(self, log_: Log) -> Rules:
+        """What a partition's messages are judged by."""
+        settings = self.settings
+        tenants = frozenset({settings.tenant, *settings.accept_tenants})
+        limits = clock.Tolerances(
+            _us(settings.clock_tolerance_s),
+            _us(settings.backfill_tolerance_s),
+            _us(settings.behind_tolerance_s),
+        )
+        place = Place(settings.environment, tenants, log_.topic, log_.partition)
+        return Rules(place, limits, _us(settings.gap_settle_s))
+
+    def revoke(self, numbers: Iterable[int]) -> None:
+        """Partitions were taken away: nothing more is begun for them."""
+        for number in numbers:
+            partition = self.partitions.get(number)
+            if partition is not None:
+                # Without the lock: a flush under way ends by itself, and is the same done twice.
+                partition.closed = True
+        self.status.ready = False
+
+    def process(self, number: int, messages: Sequence[RawMessage]) -> None:
+        """Judge and commit messages of one partition; runs in the flush thread.
+
+        Raises:
+            SealtrailError: call again with the same messages (but see Partition.process).
+        """
+        partition = self.partitions.get(number)
+        if partition is not None:
+            with self.metrics.flush_seconds.time():
+                partition.process(messages)
+
+    def refresh_keys(self) -> None:
+        """Read the keys topic to its end; runs in the flush thread."""
+        self.outside.keys.refresh()
+        self.metrics.keys_rejected.set(self.outside.keys.rejected)
+
+    def chain_of(self, prefix: int) -> Any:
+        """The chain state whose id begins with 82 bits, of any assigned partition."""
+        for partition in list(self.partitions.values()):
+            state = partition.chains.by_prefix(prefix)
+            if state is not None:
+                return state
+        return None
+
+    # -- what happens after a commit ------------------------------------------------------------
+
+    def _committed(self, flush: Flush) -> None:
+        self.status.progress()
+        self.metrics.count(flush)
+        self._reports.committed(flush)
+        self._timers.committed(flush)
+        self._linker.committed(flush)
+
+    def _report(self, log_: Log, offset: int, finding: Finding) -> None:
+        self._reports.write(log_, [(offset, finding, "")], "timer")
+
+    def _assigned(self) -> None:
+        self.status.assigned = tuple(sorted(self.partitions))
+        self.status.ready = True
+        self.status.progress()
+        self.metrics.assigned.set(len(self.partitions))
+
+    # -- beside the stream ----------------------------------------------------------------------
+
+    def _keep_up(self) -> None:
+        watched = 0.0
+        while not self._stop.wait(UPKEEP_S):
+            try:
+                self._step()
+                if time.monotonic() - watched > WATCH_S:
+                    watched = time.monotonic()
+                    self._watch()
+            except SealtrailError as error:
+                log.warning("upkeep: %s", error)
+            except Exception:
+                # A fault here must not end releases, timers and the watchdog in silence.
+                log.exception("upkeep failed")
+
+    def _step(self) -> None:
+        if not self._loaded or not self.status.ready:
+            return
+        # In the flush thread, so that neither keys nor chains change under a flush. When that is
+        # busy the work waits its turn; this thread waits no longer than it takes to notice.
+        future = self.in_flush_thread(self._look_around)
+        while True:
+            try:
+                found, held = future.result(timeout=UPKEEP_S)
+                break
+            except TimeoutError:
+                if self._stop.is_set():
+                    return
+                self._watch()
+        for log_, entries in found.items():
+            self._reports.write(log_, entries, "timer")
+        self._timers.written(found)
+        self.metrics.chains.set(held)
+        logs = [p.log for p in list(self.partitions.values())]
+        self._releaser.run(logs, self.outside.keys, self.rules)
+
+    def _look_around(self) -> tuple[Mapping[Log, list[tuple[int, Finding, str]]], int]:
+        self.refresh_keys()
+        open_partitions = [p for p in self.partitions.values() if not p.closed]
+        lagging = self.status.lag is None or self.status.lag > 0
+        found = self._timers.check(open_partitions, self.outside.now(), lagging=lagging)
+        return found, sum(len(p.chains.by_id) for p in open_partitions)
+
+    def _watch(self) -> None:
+        broker, topic = self.outside.broker, self.settings.topic
+        numbers = range(broker.partitions(topic))
+        ends = {n: broker.watermarks(topic, n)[1] for n in numbers}
+        done = broker.committed(topic, list(numbers))
+        for number, partition in list(self.partitions.items()):
+            if not partition.closed:
+                done[number] = partition.next_offset
+        waiting = bool(self.status.waiting)
+        lag, stuck = self._watchdog.observe(time.monotonic(), ends, done, waiting=waiting)
+        self.status.lag = lag
+        self.metrics.lag.set(lag)
+        if stuck and not self.status.stopping:
+            log.error("%d messages wait and nothing moves: leaving, to be started anew", lag)
+            self.leave(EXIT_FAILED)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def leave(self, status: int) -> None:
+        """End the process now: what is not committed will be read again."""
+        self.outside.publisher.close(1.0)
+        self._leave(status)
+
+    def stop(self) -> None:
+        """Stop the threads beside the stream; waits at most some seconds."""
+        self.status.stopping = True
+        self._stop.set()
+        self._linker.stop()
+        self._flushing.shutdown(wait=False, cancel_futures=True)
+        self.outside.publisher.close(2.0)
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)
