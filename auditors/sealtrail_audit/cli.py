@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import time
+from contextlib import ExitStack, closing
 from typing import Any
 
 import click
@@ -11,10 +12,12 @@ from sealtrail import ids
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.cli.output import printable
 from sealtrail.settings import load
-from sealtrail_audit import events, graph, lineage
+from sealtrail_audit import events, graph, lineage, report
 from sealtrail_audit import sql as sql_text
 from sealtrail_audit.reader import connect
 from sealtrail_audit.settings import AuditSettings
+from sealtrail_audit.store.load import Loader
+from sealtrail_audit.store.run import StoreAudit
 from sealtrail_audit.trust import load_trust, trust_root
 
 
@@ -155,3 +158,37 @@ def _node_text(line: lineage.Line) -> str:
     more = f" and {len(node.outputs) - 3} more" if len(node.outputs) > 3 else ""
     makes = f" -> {', '.join(out)}{more}" if out else ""
     return f"{name}{verdict} {node.occurred_at} {about}{makes}"
+
+
+@click.group("audit")
+def audit_command() -> None:
+    """Recompute hashes, signatures and chains of the store."""
+
+
+@audit_command.command("store")
+@pass_output
+def audit_store_command(output: Output) -> int:
+    """Verify the stored bytes, derive every row again from them, and name what differs.
+
+    Every committed message is looked at: signatures, roots and chains are recomputed from the
+    payloads, and all rows of events, edges_by_parent, edges_by_child, entity_events, batches,
+    payloads, dispositions, quarantine and commits are compared with what the bytes say.
+
+    Ends with 1 if there is any finding.
+    """
+    settings = load(AuditSettings)
+    root = trust_root(settings.trust_root)
+    started = time.monotonic()
+    settled = time.time_ns() // 1000 - settings.audit_settle_s * 1_000_000
+    with closing(connect(settings)) as reader, ExitStack() as bars:
+        trust = load_trust(reader, root)
+        audit = StoreAudit(
+            Loader(reader),
+            trust,
+            settings.environment,
+            chunk_events=settings.audit_events,
+            settled=settled,
+        )
+        done = audit.run(lambda total: bars.enter_context(output.progress("messages", total)))
+    report.show(output, done, time.monotonic() - started)
+    return OK if done.clean else FINDINGS

@@ -51,10 +51,12 @@ def find(reader: Reader, event_id: bytes) -> list[Stored]:
         )
     found = []
     for row in rows:
-        arrival, released, receipt = row[8:11]
+        *coordinates, arrival, released, receipt = row
         # A released message is judged by what was known when it was released.
         known_at = (receipt or FOREVER) if released else arrival
-        found.append(Stored(*row[:8], arrival=arrival, known_at=known_at))
+        chain_id, seq, branch, leaf_hash, log_id, topic, partition, offset = coordinates
+        place = (log_id, topic, partition, offset)
+        found.append(Stored(chain_id, seq, branch, leaf_hash, *place, arrival, known_at))
     return found
 
 

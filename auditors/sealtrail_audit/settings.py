@@ -25,3 +25,8 @@ class AuditSettings(CommonSettings):
         le=1_000_000,
         description="events that `sealtrail audit store` holds in memory at a time",
     )
+    audit_settle_s: int = Field(
+        default=120,
+        ge=0,
+        description="what arrived so recently may still be on its way, seconds",
+    )

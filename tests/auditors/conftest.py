@@ -1,0 +1,99 @@
+"""A store with the tables of the pipeline, a sink that fills it, and readers of the audit room."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.auditors import making
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Stack
+
+    from sealtrail_processor.model import Flush
+
+from sealtrail.settings import load
+from sealtrail_audit.reader import ClickHouseReader, connect
+from sealtrail_audit.settings import AuditSettings
+from sealtrail_audit.store.load import Loader
+from sealtrail_audit.store.run import Report, StoreAudit
+from sealtrail_audit.trust import load_trust
+from sealtrail_processor.migrate import Layout, migrate
+from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.store import ClickHouseStore
+
+TABLES = [
+    *("events", "edges_by_parent", "edges_by_child", "entity_events", "batches", "payloads"),
+    *("dispositions", "quarantine", "quarantine_acts", "findings", "commits", "receipts"),
+    *("heartbeats", "link_verdicts", "key_records"),
+]
+
+
+@dataclass
+class Room:
+    """The store, who writes to it, and who reads."""
+
+    store: ClickHouseStore
+    sink: ClickHouseSink
+    reader: ClickHouseReader
+    settings: AuditSettings
+    number: int = 0
+
+    def empty(self) -> None:
+        """Forget everything but the key records."""
+        for table in TABLES:
+            self.store.command(f"TRUNCATE TABLE sealtrail.{table}")
+        rows = [
+            (f"keys-{self.number}", "provenance.keys", 0, n, making.NOW - making.SECOND, key, value)
+            for n, (key, value) in enumerate(making.key_records())
+        ]
+        columns = (
+            "log_id",
+            "topic",
+            "partition",
+            "offset",
+            "arrival",
+            "record_key",
+            "record_value",
+        )
+        self.store.insert("key_records", columns, rows, f"keys-{self.number}")
+        self.number += 1
+
+    def write(self, flushes: list[Flush]) -> None:
+        """Store flushes as the worker does."""
+        for flush in flushes:
+            self.sink.write(flush)
+
+    def change(self, sql: str) -> None:
+        """Tamper, and wait until it is done."""
+        if sql.startswith("ALTER"):
+            sql += " SETTINGS mutations_sync = 2"
+        self.store.command(sql)
+
+    def audit(self, *, chunk_events: int = 20_000, settled: int = making.NOW * 2) -> Report:
+        """Audit the store as `sealtrail audit store` does."""
+        trust = load_trust(self.reader, making.ROOT)
+        audit = StoreAudit(
+            Loader(self.reader), trust, "test", chunk_events=chunk_events, settled=settled
+        )
+        return audit.run(lambda total: lambda steps: None)
+
+
+@pytest.fixture(scope="session")
+def room(stack: Stack) -> Iterator[Room]:
+    """One store for all tests of the room; each test empties it."""
+    settings = load(AuditSettings, stack.env)
+    store = ClickHouseStore(
+        settings.store_url, settings.store_user, settings.store_password.get_secret_value()
+    )
+    migrate(store, Layout(), making.NOW)
+    reader = connect(settings)
+    try:
+        yield Room(store, ClickHouseSink(store, random.Random(7).getrandbits), reader, settings)
+    finally:
+        reader.close()
+        store.close()
