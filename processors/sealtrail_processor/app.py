@@ -52,7 +52,7 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
     """
     datadir = settings.state_dir / "worker" / settings.worker_id
     datadir.mkdir(parents=True, exist_ok=True)
-    app = faust.App(
+    app = _App(
         settings.group,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap.split(",")],
         broker_client_id=settings.worker_id,
@@ -76,6 +76,7 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
         datadir=str(datadir),
         worker_redirect_stdouts=False,
     )
+    app.sealtrail = worker
     app.transport = _transport(app, settings, worker)
     topic = app.topic(
         settings.topic,
@@ -109,7 +110,8 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
             worker.status.loop_beat = time.monotonic()
             await asyncio.sleep(1.0)
 
-    async def taken_away(*_args: Any, revoked: Any, **_kwargs: Any) -> None:
+    async def taken_away(*args: Any, **_kwargs: Any) -> None:
+        _, revoked = args  # the application, and what was taken
         worker.revoke(tp.partition for tp in revoked)
 
     app.task(beat)
@@ -202,6 +204,20 @@ async def _assigned(
         await asyncio.sleep(pause)
         pause = min(pause * 2, BACKOFF_MAX_S)
     raise asyncio.CancelledError
+
+
+class _App(faust.App):
+    """Ends the process when Faust fails: it would go on without consuming."""
+
+    sealtrail: Worker
+
+    async def crash(self, reason: BaseException) -> None:
+        """Leave, unless the failure is that of stopping."""
+        if self.sealtrail.status.stopping or self.should_stop:
+            await super().crash(reason)
+            return
+        log.error("faust failed: %r", reason, exc_info=reason)
+        self.sealtrail.leave(EXIT_FAILED)
 
 
 class _Process(faust.Worker):

@@ -69,6 +69,9 @@ class KafkaSide:
         metadata = self._ask(lambda: self._consumer.list_topics(topic, timeout=TIMEOUT_S))
         cluster = str(metadata.cluster_id)
         if metadata.controller_id < 0:
+            raise UnavailableError("kafka has no controller just now", hint="wait for its election")
+        if metadata.controller_id not in metadata.brokers:
+            # librdkafka's own broker names a controller that does not exist; it knows no topic ids.
             return cluster
         # A topic that is deleted and made again is another log of the same cluster.
         return f"{cluster}/{self._topic_id(topic)}"
