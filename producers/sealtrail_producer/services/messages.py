@@ -1,27 +1,23 @@
 """What the example services hand to one another: a body and headers, a line of JSON each.
 
-The header `sealtrail-parent` names the event that made a message:
-`<event id>.<occurred_at>.<leaf hash>`, each part base64url without padding,
-occurred_at as 8 bytes of big-endian microseconds (docs/wire-format.md, "Context").
+The header `sealtrail-parent` names the event that made a message
+(docs/wire-format.md, "Context between services"); over HTTP or Kafka it is the same.
 """
 
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sealtrail import ids
 from sealtrail.errors import MalformedError
-from sealtrail.event import ParentRef
+from sealtrail_producer import reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
-PARENT = "sealtrail-parent"
+    from sealtrail.event import ParentRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +31,9 @@ class Message:
         """The events that made it.
 
         Raises:
-            MalformedError: a header that names none.
+            EventError: a header that names none.
         """
-        return [parse_parent(value) for name, value in self.headers if name == PARENT]
+        return [reference.parse(text) for name, text in self.headers if name == reference.HEADER]
 
 
 def canonical(body: dict[str, Any]) -> bytes:
@@ -64,28 +60,3 @@ def read(stream: Iterable[str]) -> Iterator[Message]:
             yield Message(dict(value["body"]), headers)
         except (ValueError, TypeError, KeyError) as error:
             raise MalformedError(f"line {number} is no message: {error}") from None
-
-
-def format_parent(reference: ParentRef) -> str:
-    """The value of a `sealtrail-parent` header."""
-    when = reference.occurred_at.to_bytes(8, "big", signed=True)
-    parts = (reference.event_id, when, reference.leaf_hash)
-    return ".".join(urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
-
-
-def parse_parent(value: str) -> ParentRef:
-    """The event that a `sealtrail-parent` header names.
-
-    Raises:
-        MalformedError: it names none.
-    """
-    try:
-        event_id, when, leaf = (
-            urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in value.split(".")
-        )
-    except (ValueError, Base64Error):
-        raise MalformedError(f"{PARENT} header {value[:200]!r} is not three parts") from None
-    if len(when) != 8 or len(leaf) != 32:
-        raise MalformedError(f"{PARENT} header {value[:200]!r} has parts of wrong length")
-    ids.parse(event_id)
-    return ParentRef(event_id, int.from_bytes(when, "big", signed=True), leaf)

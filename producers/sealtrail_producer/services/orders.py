@@ -6,7 +6,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from sealtrail.event import EntityRef, EventType
-from sealtrail_producer.services.messages import PARENT, Message, canonical, format_parent
+from sealtrail_producer import reference
+from sealtrail_producer.services.messages import Message, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,7 @@ def serve(
         )
         receipt = trail.emit("orders.place", event_type=EventType.CREATE, outputs=[placed])
         # The reference travels with the data: whoever works on it can name its cause.
-        hand_on(Message(order, ((PARENT, format_parent(receipt.reference)),)))
+        cause = reference.format(receipt.reference)
+        hand_on(Message(order, ((reference.HEADER, cause),)))
         taken += 1
     return taken

@@ -9,3 +9,7 @@ prints from the store.
            forgery (what an attacker would send; pure), verdict (what must hold; pure),
            report (what is shown)
 """
+
+from sealtrail_local.demo.cli import demo_command
+
+__all__ = ["demo_command"]
