@@ -169,3 +169,6 @@ class FakeRegistry:
             raise UnavailableError("the fake registry is down")
         self.compatibility[subject] = compatibility
         return self.schemas.setdefault((subject, schema), self.first + len(self.schemas))
+
+    def close(self) -> None:
+        """Nothing to close."""

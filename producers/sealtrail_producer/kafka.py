@@ -153,6 +153,10 @@ class KafkaRegistry:
                 hint="check SEALTRAIL_REGISTRY_URL; `sealtrail local up` starts the embedded stack",
             ) from None
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
 
 class KafkaGroup:
     """Committed offsets of a consumer group, read without joining it."""

@@ -122,6 +122,9 @@ class Registry(Protocol):
             ConfigurationError: it refuses the schema.
         """
 
+    def close(self) -> None:
+        """Close its connections."""
+
 
 class GroupOffsets(Protocol):
     """How far a consumer group has come on a topic.

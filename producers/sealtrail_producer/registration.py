@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,19 +68,13 @@ class Registration:
         if self._confirmed and self.ids is not None:
             return self.ids
         try:
-            registry = self._connect()
-            subjects = (f"{self._topic}-value", event_subject(self._topic))
-            batch, event = (
-                registry.register(subject, json.dumps(avro.load_schema(name)), COMPATIBILITY)
-                for subject, name in zip(subjects, _RECORDS, strict=True)
-            )
+            ids = self._ask()
         except UnavailableError as error:
             if self.ids is None:
                 raise
             log.warning("%s; going on with remembered schema ids", error.message)
             self._confirmed = True
             return self.ids
-        ids = SchemaIds(batch, event)
         if ids != self.ids:
             # On disk before the first message that holds them: after a crash the bytes are the
             # same.
@@ -87,6 +82,15 @@ class Registration:
         self.ids = ids
         self._confirmed = True
         return ids
+
+    def _ask(self) -> SchemaIds:
+        subjects = (f"{self._topic}-value", event_subject(self._topic))
+        with closing(self._connect()) as registry:
+            batch, event = (
+                registry.register(subject, json.dumps(avro.load_schema(name)), COMPATIBILITY)
+                for subject, name in zip(subjects, _RECORDS, strict=True)
+            )
+        return SchemaIds(batch, event)
 
     def _read(self) -> SchemaIds | None:
         try:
