@@ -14,8 +14,9 @@ from sealtrail_producer.errors import PartitionCountError, SpoolDiskError, Spool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sealtrail_producer import Trail
     from tests.producers.world import Seen, World
+
+    from sealtrail_producer import Trail
 
 
 def emit(trail: Trail, count: int, **fields: Any):

@@ -9,8 +9,9 @@ from sealtrail_producer import CREATE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sealtrail_producer import Trail
     from tests.producers.world import Seen, World
+
+    from sealtrail_producer import Trail
 
 TOPIC = "provenance.events"
 
