@@ -160,9 +160,10 @@ class Ledger:
         return [str(row[0]) for row in rows]
 
     def skew(self, producer: str) -> float:
-        """How far a producer's clock runs ahead of arrival, seconds."""
+        """How far a producer's clock runs ahead of arrival, seconds, at its quickest batch."""
+        # Every delay on the way makes a clock look slower: the largest offset is the nearest.
         rows = self.rows(
-            "SELECT max(median_s) FROM provenance.clock_offsets WHERE producer = {p:String}",
+            "SELECT max(max_s) FROM provenance.clock_offsets WHERE producer = {p:String}",
             p=producer,
         )
         return float(rows[0][0])
