@@ -52,6 +52,14 @@ check: $(READY) ## Check format, lint, types and the imports between rooms
 test-install: $(READY) ## Install each extra into a clean environment and import its room
 	$(BIN)/python -m pytest tests/install $(PYTEST)
 
+.PHONY: crash-test
+crash-test: $(READY) ## Kill the worker and the broker during 100,000 events: nothing lost, nothing doubled (ARGS="EVENTS KILLS SEED")
+	$(BIN)/python -m tests.crash.run $(ARGS)
+
+.PHONY: bench
+bench: $(READY) ## Measure events a second through the whole pipeline on this machine (ARGS="EVENTS PRODUCERS")
+	$(BIN)/python -m tests.bench.rate $(ARGS)
+
 .PHONY: format
 format: $(READY) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format $(SOURCES)

@@ -1,0 +1,170 @@
+"""A whole pipeline of separate processes, for tests that kill some: stack, workers, feeders.
+
+Everything is driven from outside, as an operator would: the `sealtrail` command, signals, SQL over
+HTTP. Only processes
+that were started here are ever signalled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+HERE = Path(__file__).resolve().parent
+PRODUCER = "load"
+
+
+class Failed(RuntimeError):  # noqa: N818 - reads as what happened
+    """The scenario did not go as it must."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that are free just now, all different."""
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+class Pipeline:
+    """The embedded stack with its store migrated and a producer's key registered.
+
+    Args:
+        settings: further SEALTRAIL_* variables.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sealtrail-crash-"))
+        kafka, registry, store = free_ports(3)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("SEALTRAIL_")} | {
+            "SEALTRAIL_STATE_DIR": str(self.folder),
+            "SEALTRAIL_LOCAL_KAFKA_PORT": str(kafka),
+            "SEALTRAIL_LOCAL_REGISTRY_PORT": str(registry),
+            "SEALTRAIL_LOCAL_STORE_PORT": str(store),
+            "SEALTRAIL_HEALTH_PORT": "0",
+            **(settings or {}),
+        }
+        self.log: IO[bytes] = (self.folder / "processes.log").open("ab")
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.sealtrail("local", "up")
+            self.sealtrail("store", "migrate")
+            self.sealtrail("keys", "setup-dev", "--producer", PRODUCER)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+        subprocess.run(
+            self._command("local", "down"),
+            env=self.env,
+            stdout=self.log,
+            stderr=self.log,
+            check=False,
+        )
+        self.log.close()
+        if exc and exc[0] is not None:
+            sys.stderr.write((self.folder / "processes.log").read_text(errors="replace")[-6000:])
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _command(self, *args: str) -> list[str]:
+        return [str(Path(sys.executable).parent / "sealtrail"), *args]
+
+    def sealtrail(self, *args: str, expect: int = 0) -> str:
+        """Run the command; its standard output."""
+        done = subprocess.run(
+            self._command(*args), env=self.env, capture_output=True, text=True, check=False
+        )
+        if done.returncode != expect:
+            printed = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            raise Failed(f"sealtrail {' '.join(args)}: exit {done.returncode}\n{printed}")
+        return done.stdout
+
+    def spawn(self, command: list[str], stdout: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        """Start a process that ends with this pipeline at the latest."""
+        process = subprocess.Popen(command, env=self.env, stdout=stdout, stderr=self.log)
+        self.started.append(process)
+        return process
+
+    def worker(self, crash_at: str = "") -> subprocess.Popen[bytes]:
+        """Start a worker; with crash_at it kills itself there once (see worker.py)."""
+        marker = self.folder / f"crashed-{crash_at}"
+        args = [crash_at, str(marker)] if crash_at else []
+        return self.spawn([sys.executable, str(HERE / "worker.py"), *args], self.log)
+
+    def feeder(
+        self, instance: str, events: int, rate: float = 0, hurry: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that sends events (feeder.py); its result is a JSON line on stdout."""
+        command = [sys.executable, str(HERE / "feeder.py"), PRODUCER, instance, str(events)]
+        if hurry is not None:
+            command += [str(rate), str(hurry)]
+        return self.spawn(command, subprocess.PIPE)
+
+    def secrets(self) -> dict[str, str]:
+        """What `local up` wrote for clients."""
+        return dict(self._env_lines())
+
+    def _env_lines(self) -> Iterator[tuple[str, str]]:
+        for line in (self.folder / "local.env").read_text().splitlines():
+            name, _, value = line.partition("=")
+            if value and not name.startswith("#"):
+                yield name, value.strip("'\"")
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """Ask the store as its writer; rows as dictionaries."""
+        secrets = self.secrets()
+        request = urllib.request.Request(  # noqa: S310 - loopback, from local.env
+            secrets["SEALTRAIL_STORE_URL"] + "/?database=sealtrail",
+            data=f"{query} FORMAT JSONEachRow".encode(),
+            headers={
+                "X-ClickHouse-User": secrets["SEALTRAIL_STORE_USER"],
+                "X-ClickHouse-Key": secrets["SEALTRAIL_STORE_PASSWORD"],
+            },
+        )
+        with urllib.request.urlopen(request, timeout=120) as reply:  # noqa: S310 - see above
+            return [json.loads(line) for line in reply.read().splitlines()]
+
+    def number(self, query: str) -> int:
+        """The one number that a query answers."""
+        return int(next(iter(self.sql(query)[0].values())))
+
+    def committed(self) -> int:
+        """Events that readers can see."""
+        return self.number("SELECT count() FROM provenance.events")
+
+    def wait_for(
+        self, what: str, events: int, timeout_s: float, alive: subprocess.Popen[bytes]
+    ) -> float:
+        """Wait until so many events are visible; seconds that it took."""
+        began = time.monotonic()
+        while (now := self.committed()) < events:
+            if alive.poll() is not None:
+                raise Failed(f"{what}: the worker ended with {alive.returncode}")
+            if time.monotonic() - began > timeout_s:
+                raise Failed(f"{what}: {now} of {events} events after {timeout_s} s")
+            time.sleep(0.5)
+        return time.monotonic() - began

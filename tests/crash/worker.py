@@ -1,0 +1,81 @@
+"""A worker that kills itself once at a named point of a flush; without a name an ordinary one.
+
+Usage: worker.py [POINT MARKER]. Points: before-events, after-events (between a2 and a1),
+before-commit (between a and b),
+after-commit (before the acknowledgement). MARKER is a file that is made right before the kill, so
+that a later worker
+with the same arguments lives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from sealtrail_processor import wiring
+from sealtrail_processor.sink import ClickHouseSink
+
+POINTS = ("before-events", "after-events", "before-commit", "after-commit")
+# So that there is something committed before, to be rebuilt.
+FLUSHES_BEFORE = 2
+
+
+class CrashingStore:
+    """A store that ends the process at one of its inserts."""
+
+    def __init__(self, store: Any, point: str, marker: Path) -> None:
+        self._store = store
+        self._point = point
+        self._marker = marker
+        self._commits = 0
+        self.database = store.database
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def insert_avro(self, *args: Any) -> Any:
+        """The insert of (a2)."""
+        self._at("before-events")
+        result = self._store.insert_avro(*args)
+        self._at("after-events")
+        return result
+
+    def insert(self, table: str, *args: Any) -> Any:
+        """The inserts of (a1) and (b)."""
+        if table != "commits":
+            return self._store.insert(table, *args)
+        self._at("before-commit")
+        result = self._store.insert(table, *args)
+        self._at("after-commit")
+        self._commits += 1
+        return result
+
+    def _at(self, point: str) -> None:
+        if point == self._point and self._commits >= FLUSHES_BEFORE and not self._marker.exists():
+            self._marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(args: list[str]) -> None:
+    """Run a worker with a sink that may crash."""
+    if not args:
+        wiring.run()
+        return
+    point, marker = args[0], Path(args[1])
+    if point not in POINTS:
+        sys.exit(f"no such point: {point}")
+
+    def crashing(outside: Any) -> Any:
+        store = CrashingStore(outside.store, point, marker)
+        return dataclasses.replace(outside, sink=ClickHouseSink(store, secrets.randbits))
+
+    wiring.run(crashing)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
