@@ -190,7 +190,7 @@ class Producer:
             count=len(events),
             root=merkle.root([merkle.leaf_hash(e) for e in events]),
             previous=self.head,
-            event_schema=avro.fingerprint(event_schema()),
+            event_schema=avro.codec("ProvenanceEvent").fingerprint,
             signed_at=self.now + self.batch_seq,
             clock_error_us=None,
             sampled_out=0,
