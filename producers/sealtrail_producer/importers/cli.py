@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PRODUCER = "git-import"
 # Below what the embedded broker keeps of a partition; it spares any broker.
-PACE_BYTES = 1_500_000
+PACE_BYTES = 1_900_000
 CLOSE_S = 60.0
 
 

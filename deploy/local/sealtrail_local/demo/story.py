@@ -134,7 +134,7 @@ class Story:
                 with suppress(subprocess.TimeoutExpired):
                     importing.wait(0.5)
                 self.stage.check()
-                bar.update(task, completed=self.ledger.events_of(IMPORTER))
+                bar.update(task, completed=min(self.ledger.progress(), self.history.commits))
 
     def _wait_for_events(self) -> None:
         o = self.outcome
