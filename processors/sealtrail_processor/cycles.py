@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 NODES, SECONDS = 20_000, 5.0
 
 
-def find_cycle(
+def find_cycle(  # noqa: PLR0913 - bounds have defaults
     store: LinkStore,
     tenant: str,
     child: bytes,
@@ -27,7 +27,8 @@ def find_cycle(
         tenant: references of this tenant alone are followed.
         child: event id, 16 bytes.
         parent: one of its parents.
-        nodes, seconds: bounds of the search.
+        nodes: at most so many events are looked at.
+        seconds: at most so long.
     """
     if child == parent:
         return [child, child]

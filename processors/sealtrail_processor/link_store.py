@@ -99,7 +99,8 @@ class LinkStore:
         between = f"chain_id BETWEEN unhex('{low}') AND unhex('{high}')"
         rows = self._store.query(
             "SELECT toUnixTimestamp64Micro(max(arrival)), max(first_seq + count), max(closes), "  # noqa: S608 - hex only
-            f"max(heartbeat_s), count() FROM batches WHERE {between} AND tenant = {{tenant:String}}",
+            "max(heartbeat_s), count() FROM batches "
+            f"WHERE {between} AND tenant = {{tenant:String}}",
             {"tenant": tenant},
         )
         arrival, next_seq, closed, heartbeat_s, count = rows[0]

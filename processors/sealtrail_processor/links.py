@@ -29,7 +29,7 @@ from sealtrail import ids
 from sealtrail.errors import MalformedError, SealtrailError
 from sealtrail.findings import Code, Disposition, Verdict
 from sealtrail_processor.cycles import find_cycle
-from sealtrail_processor.link_store import Decision, Edge, LinkStore, Stored
+from sealtrail_processor.link_store import Edge
 from sealtrail_processor.model import Finding, Log
 from sealtrail_processor.recent import Recent
 from sealtrail_processor.suspects import Suspects
@@ -37,12 +37,12 @@ from sealtrail_processor.suspects import Suspects
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sealtrail_processor.link_store import Decision, LinkStore, Stored
     from sealtrail_processor.metrics import Metrics
     from sealtrail_processor.model import Flush
     from sealtrail_processor.ports import Clock
     from sealtrail_processor.reports import Reports
     from sealtrail_processor.settings import WorkerSettings
-    from sealtrail_processor.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +88,14 @@ class Linker:
 
     def __init__(  # noqa: PLR0913, PLR0917 - the worker names them
         self,
-        store: Store,
+        store: LinkStore,
         reports: Reports,
         metrics: Metrics,
         settings: WorkerSettings,
         chain_of: Callable[[int], Any],
         now: Clock,
     ) -> None:
-        self._store = LinkStore(store)
+        self._store = store
         self._reports = reports
         self._metrics = metrics
         self._settings = settings
@@ -136,7 +136,7 @@ class Linker:
     def _missed(self, at: Log) -> None:
         self._unread[at.topic, at.partition] = at
 
-    # -- the thread ---------------------------------------------------------------------------------
+    # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
         pause = FIRST_RETRY_S

@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 PAGE = 200
 ACTS = ("log_id", "topic", "partition", "offset", "act", "at", "new_offset")
 _COLUMNS = (
-    "log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS at, hex(key), "
-    "hex(value), arrayMap(h -> (hex(tupleElement(h, 'name')), hex(tupleElement(h, 'value'))), headers), "
+    "log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS at, "
+    "hex(key), hex(value), "
+    "arrayMap(h -> (hex(tupleElement(h, 'name')), hex(tupleElement(h, 'value'))), headers), "
     "isNull(key), isNull(value), disposition, code, step, detail"
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sealtrail.errors import SealtrailError
 from sealtrail.validate import Place
 from sealtrail_processor import clock, timers
 from sealtrail_processor.judge import Rules
+from sealtrail_processor.link_store import LinkStore
 from sealtrail_processor.links import Linker
 from sealtrail_processor.metrics import Metrics, Status
 from sealtrail_processor.model import Finding, Flush, Log, RawMessage, Sink
@@ -85,7 +86,12 @@ class Worker:
             now=outside.now,
         )
         self._linker = Linker(
-            outside.store, self._reports, self.metrics, settings, self.chain_of, outside.now
+            LinkStore(outside.store),
+            self._reports,
+            self.metrics,
+            settings,
+            self.chain_of,
+            outside.now,
         )
         self._timers = timers.Timers(settings)
         self._releaser = Releaser(outside.store, outside.publisher, outside.now)
@@ -244,6 +250,10 @@ class Worker:
                     self._watch()
             except SealtrailError as error:
                 log.warning("upkeep: %s", error)
+            except (RuntimeError, CancelledError):
+                # Stopping closes the flush thread; else a fault is shown like any other.
+                if not self._stop.is_set():
+                    log.exception("upkeep failed")
             except Exception:
                 # A fault here must not end releases, timers and the watchdog in silence.
                 log.exception("upkeep failed")

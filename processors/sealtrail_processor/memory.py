@@ -1,0 +1,202 @@
+"""The ports of the pipeline in memory: what the tests run on, and nothing that they could not see.
+
+They keep the promises of the real ones: commits are contiguous, receipts are first come first
+served, a flush that was refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from sealtrail.chain import Chains, Link
+from sealtrail.errors import UnavailableError
+from sealtrail.findings import Disposition
+from sealtrail_processor.model import BoundaryBroken, Flush, Log, RawMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from sealtrail_processor.keys_reader import StoredRecord
+    from sealtrail_processor.model import Judged
+    from sealtrail_processor.ports import Coordinates, Outgoing
+
+_TAKEN = (Disposition.ACCEPTED, Disposition.RELEASED)
+
+
+@dataclass
+class MemoryLedger:
+    """Ledger and sink in one.
+
+    Args:
+        broken: offsets whose events the engine would read differently.
+        failures: so many writes fail before one succeeds.
+    """
+
+    flushes: list[Flush] = field(default_factory=list)
+    lost: list[tuple[Log, int, int]] = field(default_factory=list)
+    first_seen: dict[tuple[Log, int], int] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)
+    failures: int = 0
+
+    def write(self, flush: Flush) -> None:
+        """Sink.write."""
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("the store is away")
+        bad = [
+            j.message.offset
+            for j in flush.judged
+            if j.disposition in _TAKEN and j.message.offset in self.broken
+        ]
+        if bad:
+            raise BoundaryBroken(bad)
+        self.flushes.append(flush)
+
+    def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:
+        """Sink.write_lost."""
+        del arrival
+        self.lost.append((log, first_offset, last_offset))
+
+    def judged(self, log: Log | None = None) -> list[Judged]:
+        """All committed messages, of one log or of all."""
+        return [j for f in self.flushes if log in (None, f.log) for j in f.judged]
+
+    def cursor(self, log: Log) -> int | None:
+        """Ledger.cursor."""
+        ends = [f.last_offset + 1 for f in self.flushes if f.log == log]
+        ends += [last + 1 for lost, _, last in self.lost if lost == log]
+        return max(ends, default=None)
+
+    def last_arrival(self, log: Log) -> int:
+        """Ledger.last_arrival."""
+        return max((j.arrival for j in self.judged(log)), default=0)
+
+    def chains(self, topic: str, partition: int) -> Chains:
+        """Ledger.chains."""
+        chains = Chains()
+        for link in self._links(topic, partition):
+            chains.apply(link)
+        return chains
+
+    def _links(self, topic: str, partition: int) -> list[Link]:
+        return [
+            Link.of(j.batch.statement, j.batch.statement_hash, j.arrival, j.branch)
+            for f in self.flushes
+            if (f.log.topic, f.log.partition) == (topic, partition)
+            for j in f.judged
+            if j.disposition in _TAKEN and j.batch is not None
+        ]
+
+    def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:
+        """Ledger.receipts."""
+        return {o: self.first_seen.setdefault((log, o), now) for o in offsets}
+
+    def stored_hashes(
+        self, keys: Collection[tuple[bytes, int]]
+    ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
+        """Ledger.stored_hashes."""
+        found: dict[tuple[bytes, int], list[tuple[bytes, int]]] = {}
+        for flush in self.flushes:
+            for link in self._links(flush.log.topic, flush.log.partition):
+                key = (link.chain_id, link.batch_seq)
+                if key in keys:
+                    found.setdefault(key, []).append((link.statement_hash, link.branch))
+        return found
+
+    def parked(
+        self, coordinates: Collection[Coordinates]
+    ) -> Mapping[Coordinates, tuple[int, bytes]]:
+        """Ledger.parked."""
+        return {
+            at: (j.arrival, sha256(j.message.value or b"").digest())
+            for f in self.flushes
+            for j in f.judged
+            if j.disposition is Disposition.PARKED
+            and (at := (f.log.log_id, f.log.topic, f.log.partition, j.message.offset))
+            in coordinates
+        }
+
+
+@dataclass
+class MemoryBroker:
+    """One topic of a broker: its messages by partition, without the holes that it may have."""
+
+    cluster: str = "cluster-1"
+    logs: dict[int, list[RawMessage]] = field(default_factory=dict)
+    starts: dict[int, int] = field(default_factory=dict)
+
+    def log_id(self, topic: str) -> str:
+        """Broker.log_id."""
+        del topic
+        return self.cluster
+
+    def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        """Broker.watermarks."""
+        del topic
+        held = self.logs.get(partition, [])
+        start = self.starts.get(partition, held[0].offset if held else 0)
+        return start, held[-1].offset + 1 if held else start
+
+    def first_at(self, topic: str, partition: int, offset: int) -> int | None:
+        """Broker.first_at."""
+        del topic
+        later = (m.offset for m in self.logs.get(partition, []) if m.offset >= offset)
+        return next(later, None)
+
+
+@dataclass
+class MemoryPublisher:
+    """Keeps what is published; takes `room` messages, then says that its queue is full."""
+
+    sent: list[Outgoing] = field(default_factory=list)
+    room: int = 1_000_000
+    away: bool = False
+
+    def offer(self, message: Outgoing) -> bool:
+        """Publisher.offer."""
+        if len(self.sent) >= self.room:
+            return False
+        self.sent.append(message)
+        return True
+
+    def publish(self, messages: Sequence[Outgoing], timeout_s: float) -> list[int]:
+        """Publisher.publish."""
+        if self.away:
+            raise UnavailableError(f"not published within {timeout_s} s")
+        first = len(self.sent)
+        self.sent += messages
+        return list(range(first, len(self.sent)))
+
+    def close(self, timeout_s: float) -> int:
+        """Publisher.close."""
+        del timeout_s
+        return 0
+
+
+@dataclass
+class MemoryKeys:
+    """The keys topic and the table of its records."""
+
+    topic: str = "provenance.keys"
+    unread: list[tuple[int, RawMessage]] = field(default_factory=list)
+    records: list[StoredRecord] = field(default_factory=list)
+    away: bool = False
+
+    def read_to_end(self) -> list[tuple[int, RawMessage]]:
+        """Topic.read_to_end."""
+        found, self.unread = self.unread, []
+        return found
+
+    def load(self) -> list[StoredRecord]:
+        """RecordStore.load."""
+        return sorted(self.records, key=lambda r: r.arrival)
+
+    def keep(self, records: Sequence[StoredRecord]) -> dict[tuple[Log, int], int]:
+        """RecordStore.keep."""
+        if self.away:
+            raise UnavailableError("the store is away")
+        known = {(r.log, r.offset) for r in self.records}
+        self.records += [r for r in records if (r.log, r.offset) not in known]
+        return {(r.log, r.offset): r.arrival for r in self.records}

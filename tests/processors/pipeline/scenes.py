@@ -1,0 +1,84 @@
+"""A partition over the ports in memory, fed with messages of the contract's test world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.contract import world
+
+from sealtrail.validate import Place
+from sealtrail_processor.clock import Tolerances
+from sealtrail_processor.judge import Rules
+from sealtrail_processor.memory import MemoryBroker, MemoryLedger
+from sealtrail_processor.model import Finding, Flush, Log, RawMessage
+from sealtrail_processor.partition import Caps, Partition, Ports
+
+if TYPE_CHECKING:
+    from sealtrail.records import Directory
+
+SECOND = 1_000_000
+PLACE = Place("local", frozenset({"default"}), world.TOPIC, 1)
+RULES = Rules(PLACE, Tolerances(), 30 * SECOND)
+
+
+def raw(offset: int, value: bytes | None, at: int | None = None, **changes: Any) -> RawMessage:
+    """A message; with a time it is the broker's."""
+    headers = changes.pop("headers", ())
+    return RawMessage(offset, b"key", value, headers, at or 0, append_time=at is not None)
+
+
+@dataclass
+class Scene:
+    """One partition of one broker, and what happens to it."""
+
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    directory: Directory = field(default_factory=world.directory)
+    reports: list[tuple[Log, int, Finding]] = field(default_factory=list)
+    told: list[Flush] = field(default_factory=list)
+    now: int = world.NOW + SECOND
+    caps: Caps = field(default_factory=lambda: Caps(1000, 2**24))
+    rules: Rules = RULES
+
+    @property
+    def log(self) -> Log:
+        return Log(self.broker.cluster, world.TOPIC, 1)
+
+    def partition(self) -> Partition:
+        """As after an assignment."""
+        ports = Ports(
+            self.ledger,
+            self.ledger,
+            self.broker,
+            self.directory,
+            lambda: None,
+            lambda log, offset, finding: self.reports.append((log, offset, finding)),
+            self.told.append,
+            lambda: self.now,
+        )
+        made = Partition(self.log, ports, self.rules, self.caps)
+        made.catch_up()
+        return made
+
+    def append(self, *values: bytes | None, at: int | None = None, **changes: Any) -> None:
+        """Messages at the end of the log."""
+        log = self.broker.logs.setdefault(1, [])
+        for value in values:
+            offset = log[-1].offset + 1 if log else self.broker.starts.get(1, 0)
+            log.append(raw(offset, value, at, **changes))
+
+    def run(self, partition: Partition | None = None) -> Partition:
+        """Process what is in the log from the cursor on."""
+        partition = partition or self.partition()
+        messages = [m for m in self.broker.logs.get(1, []) if m.offset >= partition.next_offset]
+        partition.process(messages)
+        return partition
+
+    def dispositions(self) -> list[str]:
+        """What became of each offset, over all logs in the order of their commits."""
+        return [j.disposition.value for j in self.ledger.judged()]
+
+    def codes(self) -> list[str]:
+        """Codes of all findings of flushes."""
+        return [f.code.value for j in self.ledger.judged() for f in j.findings]

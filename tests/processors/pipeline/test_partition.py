@@ -1,0 +1,289 @@
+"""The way of messages through one partition: the store's cursor decides, whatever is handed over."""
+
+from dataclasses import replace
+
+import pytest
+from tests.contract import world
+from tests.processors.pipeline.scenes import SECOND, Scene, raw
+
+from sealtrail.errors import UnavailableError
+from sealtrail_processor import released
+from sealtrail_processor.memory import MemoryBroker
+from sealtrail_processor.model import BoundaryBroken
+from sealtrail_processor.partition import Caps
+from sealtrail_processor.ports import LogChanged, SkippedMessages
+
+
+def test_commits_are_contiguous_and_restarts_go_on() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(producer.send(), producer.send())
+    scene.run()
+    scene.append(producer.send())
+    scene.run()
+    assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [(0, 1), (2, 2)]
+    assert scene.dispositions() == ["accepted"] * 3
+    assert scene.told == scene.ledger.flushes
+
+
+def test_a_message_handed_over_twice_is_skipped() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(producer.send(), producer.send())
+    partition = scene.run()
+    partition.process(scene.broker.logs[1])
+    assert len(scene.ledger.flushes) == 1
+
+
+def test_a_failed_write_changes_nothing_and_is_done_again() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(producer.send(), producer.send())
+    partition = scene.partition()
+    scene.ledger.failures = 1
+    with pytest.raises(UnavailableError):
+        scene.run(partition)
+    assert partition.next_offset == 0
+    assert not partition.chains.by_id
+    scene.run(partition)
+    assert scene.dispositions() == ["accepted"] * 2
+
+
+def test_what_a_crash_left_is_judged_alike_by_the_next_worker() -> None:
+    producer = world.Producer()
+    values = [producer.send(), producer.send(), producer.heartbeat(), b"nonsense"]
+    scenes = []
+    for failures in (0, 1):
+        scene = Scene()
+        scene.append(*values)
+        scene.ledger.failures = failures
+        if failures:
+            with pytest.raises(UnavailableError):
+                scene.run()
+            scene.now += 3600 * SECOND  # a later worker, whose clock counts no more
+        scene.run()
+        scenes.append(scene.ledger.flushes)
+    assert scenes[0] == scenes[1]
+
+
+def test_broken_boundaries_are_judged_again_without_the_offender() -> None:
+    producer, other = world.Producer(), world.Producer(nonce=world.digest("other"))
+    scene = Scene()
+    scene.append(producer.send(), other.send(), producer.send())
+    scene.ledger.broken = {1}
+    scene.run()
+    assert scene.dispositions() == ["accepted", "quarantined", "accepted"]
+    assert scene.codes() == ["BAD_EVENT"]
+
+
+def test_a_sink_that_names_the_same_offenders_again_is_not_asked_for_ever() -> None:
+    class Stubborn:
+        def write(self, flush: object) -> None:
+            raise BoundaryBroken([0])
+
+    scene = Scene()
+    scene.append(world.Producer().send())
+    partition = scene.partition()
+    partition.ports = replace(partition.ports, sink=Stubborn())  # type: ignore[arg-type] # refuses all
+    with pytest.raises(BoundaryBroken):
+        scene.run(partition)
+
+
+def test_arrival_never_goes_back() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(producer.send(), at=world.NOW + 5 * SECOND)
+    scene.append(producer.send(), at=world.NOW + 4 * SECOND)
+    scene.run()
+    arrivals = [(j.arrival, j.time_source) for j in scene.ledger.judged()]
+    assert arrivals == [(world.NOW + 5 * SECOND, "LOG_APPEND")] * 2
+
+
+def test_receipts_count_from_the_first_time_that_a_message_was_seen() -> None:
+    scene = Scene()
+    scene.append(world.Producer().send())
+    scene.ledger.first_seen[scene.log, 0] = world.NOW + SECOND // 2
+    scene.run()
+    [judged] = scene.ledger.judged()
+    assert (judged.arrival, judged.time_source) == (world.NOW + SECOND // 2, "RECEIPT")
+
+
+def test_a_new_log_is_read_from_its_start_and_chain_state_carries_over() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    first = producer.send()
+    scene.append(first)
+    scene.run()
+    scene.broker = MemoryBroker("cluster-2")
+    scene.append(first, producer.send())
+    scene.run()
+    assert scene.dispositions() == ["accepted", "duplicate", "accepted"]
+    assert [f.log.log_id for f in scene.ledger.flushes] == ["cluster-1", "cluster-2"]
+
+
+def test_a_broker_that_became_another_stops_the_worker() -> None:
+    scene = Scene()
+    scene.append(world.Producer().send())
+    partition = scene.partition()
+    scene.broker.cluster = "cluster-2"
+    with pytest.raises(LogChanged):
+        scene.run(partition)
+    assert not scene.ledger.flushes
+
+
+def test_a_log_that_ends_before_the_cursor_is_another_log() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(producer.send(), producer.send())
+    scene.run()
+    scene.broker.logs[1].pop()
+    with pytest.raises(LogChanged):
+        scene.partition()
+
+
+def test_messages_that_the_broker_dropped_unread_are_lost_and_reported() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(5)))
+    partition = scene.partition()
+    partition.process(scene.broker.logs[1][:1])
+    del scene.broker.logs[1][:3]
+    scene.run()
+    assert [(first, last) for _, first, last in scene.ledger.lost] == [(1, 2)]
+    assert [f.code.value for _, _, f in scene.reports] == ["DATA_LOSS_WINDOW"]
+    assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [(0, 0), (3, 4)]
+
+
+def test_loss_in_the_middle_of_a_run_is_seen_too() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(4)))
+    partition = scene.partition()
+    partition.process(scene.broker.logs[1][:1])
+    del scene.broker.logs[1][:3]
+    scene.run(partition)
+    assert [(first, last) for _, first, last in scene.ledger.lost] == [(1, 2)]
+
+
+def test_holes_of_compaction_are_covered_by_the_commit() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(3)))
+    partition = scene.partition()
+    partition.process(scene.broker.logs[1][:1])
+    del scene.broker.logs[1][1]
+    scene.run(partition)
+    assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [(0, 0), (1, 2)]
+    assert scene.ledger.lost == []
+
+
+def test_a_consumer_that_skips_messages_is_not_believed() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(3)))
+    partition = scene.partition()
+    with pytest.raises(SkippedMessages):
+        partition.process(scene.broker.logs[1][1:])
+    assert scene.ledger.flushes == []
+
+
+def test_a_partition_that_was_taken_away_commits_nothing() -> None:
+    scene = Scene()
+    scene.append(world.Producer().send())
+    partition = scene.partition()
+    partition.close()
+    scene.run(partition)
+    assert scene.ledger.flushes == []
+
+
+def test_large_runs_are_committed_in_flushes_of_bounded_size() -> None:
+    producer = world.Producer()
+    scene = Scene(caps=Caps(7, 2**24))
+    scene.append(*(producer.send(3) for _ in range(5)), producer.send(20))
+    scene.run()
+    assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [
+        (0, 1),
+        (2, 3),
+        (4, 4),
+        (5, 5),
+    ]
+
+
+class TestReleased:
+    """A parked message that comes again when its key is known."""
+
+    def parked(self) -> tuple[Scene, bytes]:
+        identity = replace(world.IDENTITY, producer="strange")
+        producer = world.Producer(keys=(world.STRANGER,), identity=identity)
+        scene = Scene()
+        value = producer.send()
+        scene.append(value, at=world.NOW + SECOND)
+        scene.run()
+        assert scene.dispositions() == ["parked"]
+        record = world.signed(world.key_record(world.STRANGER, "strange"))
+        scene.directory.add(record, world.NOW + 60 * SECOND)
+        return scene, value
+
+    def test_it_is_judged_by_the_keys_of_now_with_its_first_arrival(self) -> None:
+        scene, value = self.parked()
+        headers = released.headers((scene.log.log_id, world.TOPIC, 1, 0))
+        scene.append(value, at=world.NOW + 90 * SECOND, headers=headers)
+        scene.run()
+        [_, judged] = scene.ledger.judged()
+        assert judged.disposition.value == "released"
+        assert (judged.arrival, judged.time_source) == (world.NOW + SECOND, "ORIGINAL")
+        assert judged.released_from == (scene.log.log_id, world.TOPIC, 1, 0)
+
+    def test_headers_alone_make_nobody_early(self) -> None:
+        scene, value = self.parked()
+        headers = released.headers((scene.log.log_id, world.TOPIC, 1, 77))
+        scene.append(value, at=world.NOW + 90 * SECOND, headers=headers)
+        other = world.Producer().send()
+        claims = released.headers((scene.log.log_id, world.TOPIC, 1, 0))
+        scene.append(other, at=world.NOW + 91 * SECOND, headers=claims)
+        scene.run()
+        assert [(j.disposition.value, j.arrival - world.NOW) for j in scene.ledger.judged()] == [
+            ("parked", SECOND),
+            ("accepted", 90 * SECOND),
+            ("accepted", 91 * SECOND),
+        ]
+
+    def test_twice_is_once(self) -> None:
+        scene, value = self.parked()
+        headers = released.headers((scene.log.log_id, world.TOPIC, 1, 0))
+        scene.append(value, value, at=world.NOW + 90 * SECOND, headers=headers)
+        scene.run()
+        assert scene.dispositions() == ["parked", "released", "duplicate"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        (("sealtrail-released-log-id", b"x"),),
+        tuple(
+            (f"sealtrail-released-{n}", b"\xff") for n in ("log-id", "topic", "partition", "offset")
+        ),
+        tuple(
+            (f"sealtrail-released-{n}", b"x") for n in ("log-id", "topic", "partition", "offset")
+        ),
+        tuple((f"sealtrail-released-{n}", b"1") for n in ("a", "b", "c", "d")),
+    ],
+)
+def test_unreadable_release_headers_are_none(headers: tuple[tuple[str, bytes], ...]) -> None:
+    assert released.origin(headers) is None
+
+
+def test_release_headers_go_round() -> None:
+    where = ("cluster/é", "topic", 3, 2**40)
+    own = (("traceparent", b"00"), *released.headers(where))
+    assert released.origin(own) == where
+    assert released.strip(own) == (("traceparent", b"00"),)
+
+
+def test_a_tombstone_is_quarantined() -> None:
+    scene = Scene()
+    scene.append(None)
+    scene.run()
+    assert scene.dispositions() == ["quarantined"]
+    assert scene.ledger.judged()[0].message == raw(0, None)
