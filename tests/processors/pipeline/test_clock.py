@@ -10,7 +10,6 @@ from tests.processors.pipeline.scenes import SECOND
 from sealtrail import avro, ids
 from sealtrail.event import ParentRef
 from sealtrail.findings import Code
-from sealtrail.statement import BatchStatement
 from sealtrail.validate import VerifiedBatch
 from sealtrail_processor.clock import Tolerances, check
 
@@ -21,7 +20,7 @@ PARENT = ParentRef(ids.event_id(b"\x07" * 32, 5), world.NOW, bytes(32))
 def batch(signed_at: int = world.NOW, *events: Any) -> VerifiedBatch:
     made = events or (world.event(),)
     data = [e.encode() for e in made]
-    statement: BatchStatement = replace(world.Producer().statement(data), signed_at=signed_at)
+    statement = replace(world.Producer().statement(data), signed_at=signed_at)
     return VerifiedBatch(
         world.seal(b"", data),
         statement,

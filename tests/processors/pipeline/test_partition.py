@@ -1,4 +1,4 @@
-"""The way of messages through one partition: the store's cursor decides, whatever is handed over."""
+"""The way of messages through a partition: the store's cursor decides, whatever comes in."""
 
 from dataclasses import replace
 

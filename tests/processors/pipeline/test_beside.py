@@ -1,0 +1,204 @@
+"""What runs beside the stream: watchdog, probes, alerts and copies."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from tests.contract import world
+from tests.processors.pipeline.scenes import Scene
+
+from sealtrail.findings import SEVERITIES, Code
+from sealtrail_processor import alerts, logs
+from sealtrail_processor.health import LOOP_DEAD_S, HealthServer, health, readiness
+from sealtrail_processor.memory import MemoryPublisher
+from sealtrail_processor.metrics import Metrics, Status
+from sealtrail_processor.model import Finding, Log, finding_id
+from sealtrail_processor.reports import Reports
+from sealtrail_processor.watchdog import Watchdog
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+SCHEMA = VECTORS / "ocsf" / "detection_finding-1.8.0.schema.json.gz"
+LOG = Log("cluster-1", world.TOPIC, 1)
+
+
+@pytest.fixture(scope="module")
+def ocsf() -> Any:
+    schema = json.loads(gzip.decompress(SCHEMA.read_bytes()))
+    return jsonschema.validators.validator_for(schema)(schema)
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_every_finding_is_an_ocsf_detection_finding(code: Code, ocsf: Any) -> None:
+    finding = Finding(
+        code, "what\nwas \x1b[31m found", world.digest("c"), 3, world.digest("e")[:16]
+    )
+    made = alerts.record(LOG, 5, finding, tenant="default", time_us=world.NOW)
+    ocsf.validate(made)
+    assert made["finding_info"]["types"] == [code.value]
+    assert (
+        made["severity_id"]
+        == ["INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"].index(SEVERITIES[code].value) + 1
+    )
+
+
+def test_alerts_are_one_line_of_ascii_keyed_by_chain() -> None:
+    finding = Finding(Code.FORK, "é\n\u2028", world.digest("c"))
+    [message] = alerts.messages("provenance.alerts", LOG, [(1, finding, "t", world.NOW)])
+    assert message.key == world.digest("c").hex().encode()
+    assert message.value is not None
+    assert message.value.isascii()
+    assert b"\n" not in message.value
+
+
+def test_a_finding_is_the_same_when_more_is_known_of_it() -> None:
+    one = Finding(Code.CAUSALITY, "early", world.digest("c"), 3, b"e" * 16)
+    more = Finding(Code.CAUSALITY, "early by 3 s", world.digest("c"), 3, b"e" * 16, bytes(32))
+    other = Finding(Code.CAUSALITY, "early", world.digest("c"), 4, b"e" * 16)
+    assert finding_id(LOG, 1, one) == finding_id(LOG, 1, more) != finding_id(LOG, 1, other)
+
+
+class TestWatchdog:
+    """Lag without progress ends the process; nothing else does."""
+
+    def look(self, dog: Watchdog, at: float, end: int, done: int, **more: bool) -> bool:
+        return dog.observe(at, {0: end}, {0: done}, waiting=more.get("waiting", False))[1]
+
+    def test_bites_after_its_patience(self) -> None:
+        dog = Watchdog(30)
+        assert not self.look(dog, 0, 10, 5)
+        assert not self.look(dog, 30, 10, 5)
+        assert self.look(dog, 31, 10, 5)
+
+    def test_no_lag_no_bite(self) -> None:
+        dog = Watchdog(30)
+        assert not any(self.look(dog, at, 5, 5) for at in range(0, 200, 2))
+
+    def test_progress_calms_it(self) -> None:
+        dog = Watchdog(30)
+        assert not any(self.look(dog, at, 10_000, at) for at in range(0, 200, 2))
+
+    def test_waiting_for_a_server_is_no_fault(self) -> None:
+        dog = Watchdog(30)
+        assert not any(self.look(dog, at, 10, 5, waiting=True) for at in range(0, 200, 2))
+        assert not self.look(dog, 201, 10, 5)
+
+    def test_unassigned_partitions_count(self) -> None:
+        dog = Watchdog(30)
+        seen = [dog.observe(at, {0: 5, 1: 9}, {0: 5}, waiting=False) for at in (0, 40)]
+        assert seen == [(9, False), (9, True)]
+
+
+class TestHealth:
+    """Probes tell the loop's life apart from the worker's readiness."""
+
+    def test_health_is_the_loops_beat(self) -> None:
+        status = Status(loop_beat=100.0)
+        assert health(status, 101.0)[0] == 200
+        assert health(status, 101.0 + LOOP_DEAD_S)[0] == 503
+
+    @pytest.mark.parametrize(
+        ("changes", "code"),
+        [
+            ({}, 200),
+            ({"ready": False}, 503),
+            ({"waiting": "store"}, 503),
+            ({"stopping": True}, 503),
+        ],
+    )
+    def test_ready_means_assigned_and_moving(self, changes: dict[str, Any], code: int) -> None:
+        status = Status(ready=True)
+        for name, value in changes.items():
+            setattr(status, name, value)
+        assert readiness(status)[0] == code
+
+    def test_over_http(self) -> None:
+        metrics, status = Metrics(), Status(ready=True, loop_beat=time.monotonic())
+        metrics.events.inc(7)
+        server = HealthServer("127.0.0.1", 0, metrics, status)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+                assert "sealtrail_events_total 7.0" in client.get("/metrics").text
+                codes = [client.get(p).status_code for p in ("/healthz", "/readyz", "/other")]
+            assert codes == [200, 200, 404]
+        finally:
+            server.close()
+
+
+class Table:
+    """The store's insert, remembered."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+    def insert(self, table: str, columns: Any, rows: Any, token: str) -> None:
+        self.rows += [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def reports(publisher: MemoryPublisher, table: Table) -> Reports:
+    return Reports(
+        table,  # type: ignore[arg-type] # what reports use of a store
+        publisher,
+        Metrics(),
+        alerts_topic="alerts",
+        quarantine_topic="quarantine",
+        now=lambda: world.NOW,
+    )
+
+
+def test_refused_messages_are_copied_with_dead_letter_headers() -> None:
+    scene = Scene()
+    scene.append(b"junk", headers=(("traceparent", b"00-1"),))
+    scene.run()
+    publisher = MemoryPublisher()
+    reports(publisher, Table()).committed(scene.told[0])
+    copied, alert = publisher.sent
+    assert (copied.topic, copied.key, copied.value) == ("quarantine", b"key", b"junk")
+    headers = dict(copied.headers)
+    assert headers["traceparent"] == b"00-1"
+    assert headers["__connect.errors.topic"] == world.TOPIC.encode()
+    assert headers["__connect.errors.offset"] == b"0"
+    assert headers["__connect.errors.exception.class.name"] == b"MALFORMED"
+    assert alert.topic == "alerts"
+
+
+def test_a_full_queue_never_holds_up_ingest() -> None:
+    scene = Scene()
+    scene.append(b"junk")
+    scene.run()
+    reports(MemoryPublisher(room=0), Table()).committed(scene.told[0])
+
+
+def test_findings_of_no_flush_are_rows_at_once() -> None:
+    table, publisher = Table(), MemoryPublisher()
+    finding = Finding(Code.GAP, "batches 1 to 2 missing", world.digest("c"), 1)
+    reports(publisher, table).write(LOG, [(0, finding, "default")], "timer")
+    [row] = table.rows
+    assert (row["code"], row["origin"], row["severity"]) == ("GAP", "timer", "HIGH")
+    assert len(publisher.sent) == 1
+
+
+def test_metrics_count_what_became_of_messages() -> None:
+    scene = Scene()
+    producer = world.Producer()
+    first = producer.send(3)
+    scene.append(first, first, b"junk")
+    scene.run()
+    metrics = Metrics()
+    metrics.count(scene.told[0])
+    sample = metrics.registry.get_sample_value
+    assert sample("sealtrail_events_total") == 3
+    assert sample("sealtrail_messages_total", {"disposition": "duplicate"}) == 1
+    assert sample("sealtrail_findings_total", {"code": "MALFORMED"}) == 1
+
+
+@pytest.mark.parametrize("form", ["json", "console", "auto"])
+def test_log_configurations_are_complete(form: str) -> None:
+    made = logs.config(form, "INFO")
+    assert made["root"] == {"level": "INFO", "handlers": ["stderr"]}

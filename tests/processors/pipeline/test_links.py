@@ -1,0 +1,376 @@
+"""Parents: what is known of each reference, from memory, from the store, and after the window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.contract import world
+from tests.processors.pipeline.scenes import SECOND, Scene
+
+from sealtrail import ids, merkle
+from sealtrail.errors import UnavailableError
+from sealtrail.event import ParentRef
+from sealtrail.findings import Code, Verdict
+from sealtrail_processor.cycles import find_cycle
+from sealtrail_processor.link_store import Edge, LinkStore, Stored
+from sealtrail_processor.links import Linker, compare
+from sealtrail_processor.metrics import Metrics
+from sealtrail_processor.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sealtrail_processor.model import Finding, Log
+
+
+@dataclass
+class FakeLinkStore(LinkStore):
+    """Answers of a store, in memory."""
+
+    stored: dict[bytes, list[Stored]] = field(default_factory=dict)
+    edges: dict[bytes, list[bytes]] = field(default_factory=dict)
+    open: list[Edge] = field(default_factory=list)
+    verdicts: dict[tuple[bytes, int, int], str] = field(default_factory=dict)
+    chains: dict[int, tuple[int, int, bool, int]] = field(default_factory=dict)
+    skew: dict[bytes, str] = field(default_factory=dict)
+    asked: int = 0
+    away: bool = False
+
+    def events(self, event_ids: Collection[bytes]) -> dict[bytes, list[Stored]]:
+        self.asked += 1
+        if self.away:
+            raise UnavailableError("away")
+        return {i: self.stored[i] for i in event_ids if i in self.stored}
+
+    def parents(self, tenant: str, event_ids: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        return [(i, p) for i in event_ids for p in self.edges.get(i, ())]
+
+    def silent_since(self, prefix: int, tenant: str) -> tuple[int, int, bool, int] | None:
+        return self.chains.get(prefix)
+
+    def skewed(self) -> dict[bytes, str]:
+        return self.skew
+
+    def unsettled(self, topic: str, partition: int, since: int, limit: int) -> list[Edge]:
+        found, self.open = self.open[:limit], self.open[limit:]
+        return found
+
+    def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        for chain, seq, _, ordinal, _, verdict, _, _ in rows:
+            self.verdicts[chain, seq, ordinal] = verdict
+
+
+@dataclass
+class FakeReports:
+    found: list[Finding] = field(default_factory=list)
+
+    def write(self, log: Log, found: Any, origin: str, **_: Any) -> None:
+        self.found += [finding for _, finding, _ in found]
+
+
+class Bench:
+    """A linker by hand: no thread, no store, a clock that stands until it is moved."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.store = FakeLinkStore()
+        self.reports = FakeReports()
+        self.now = world.NOW + SECOND
+        self.scene = Scene()
+        self.linker = Linker(
+            self.store,
+            self.reports,  # type: ignore[arg-type] # what the linker uses of it
+            Metrics(),
+            WorkerSettings(**settings),
+            self.chain_of,
+            lambda: self.now,
+        )
+        self.partition: Any = None
+
+    def chain_of(self, prefix: int) -> Any:
+        return self.partition.chains.by_prefix(prefix) if self.partition else None
+
+    def commit(self, *values: bytes) -> None:
+        self.scene.append(*values)
+        before = len(self.scene.told)
+        self.partition = self.scene.run(self.partition)
+        for flush in self.scene.told[before:]:
+            self.linker.committed(flush)
+
+    def turn(self) -> None:
+        self.linker.turn(0.001)
+
+    def later(self, seconds: float) -> None:
+        """Time passes: everything that waits is due."""
+        self.now += round(seconds * SECOND)
+        self.linker._heap = [(0.0, n, w) for _, n, w in self.linker._heap]
+        self.turn()
+
+    def codes(self) -> list[Code]:
+        return [f.code for f in self.reports.found]
+
+
+def batch_of(producer: world.Producer, *parents: tuple[ParentRef, ...]) -> bytes:
+    events = [world.event(producer.next_seq + i, parents=p).encode() for i, p in enumerate(parents)]
+    statement = producer.statement(events)
+    value = world.framed(producer.envelope(statement, events))
+    producer.advance(statement)
+    return value
+
+
+def first_event(producer: world.Producer) -> ParentRef:
+    """How the first event of `send` is named."""
+    made = world.event(0)
+    return ParentRef(
+        ids.event_id(producer.chain_id, 0), made.occurred_at, merkle.leaf_hash(made.encode())
+    )
+
+
+def stored(ref: ParentRef, tenant: str = "default") -> Stored:
+    return Stored(tenant, ref.leaf_hash, ref.occurred_at)
+
+
+def test_parents_of_the_same_worker_are_verified_in_memory() -> None:
+    bench = Bench()
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    bench.commit(one.send(), batch_of(two, (first_event(one),)))
+    bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+    assert bench.store.asked == 0
+
+
+def test_a_child_that_comes_first_waits_for_its_parent() -> None:
+    bench = Bench()
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+    bench.commit(batch_of(two, (parent,)))
+    bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "PENDING"}
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.later(1)
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+    assert bench.codes() == []
+
+
+def test_position_when_the_chain_is_past_it_but_its_row_is_not_seen() -> None:
+    bench = Bench(links_recent_events=0)
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    bench.commit(one.send(), batch_of(two, (first_event(one),)))
+    bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "POSITION"}
+
+
+@pytest.mark.parametrize("wrong", ["leaf", "time"])
+def test_another_hash_or_time_is_a_mismatch(wrong: str) -> None:
+    bench = Bench()
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    leaf = world.digest("wrong") if wrong == "leaf" else parent.leaf_hash
+    time = parent.occurred_at + (wrong == "time")
+    bench.commit(one.send(), batch_of(two, (ParentRef(parent.event_id, time, leaf),)))
+    bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "MISMATCH"}
+    assert bench.codes() == [Code.LINK_MISMATCH]
+
+
+def test_orphan_after_the_window_and_still_found_later() -> None:
+    bench = Bench(orphan_window_s=600)
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+    bench.commit(batch_of(two, (parent,)))
+    bench.turn()
+    bench.later(500)
+    assert bench.codes() == []
+    bench.later(101)
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "ORPHAN"}
+    assert bench.codes() == [Code.ORPHAN]
+    bench.later(600)
+    assert bench.codes() == [Code.ORPHAN]
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.later(600)
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+
+
+@pytest.mark.parametrize(
+    ("next_seq", "closed", "verdict"),
+    [(0, False, "LOST_WITH_PRODUCER"), (0, True, "ORPHAN"), (5, False, "ORPHAN")],
+)
+def test_lost_with_its_producer(next_seq: int, closed: bool, verdict: str) -> None:
+    bench = Bench(orphan_window_s=600)
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+    chain = (bench.now, next_seq, closed, 60)
+    bench.store.chains[ids.chain_prefix(one.chain_id)] = chain
+    bench.commit(batch_of(two, (parent,)))
+    bench.later(601)
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): verdict}
+
+
+def edge(parent: ParentRef, tenant: str = "default") -> Edge:
+    log = Scene().log
+    child = (bytes(32), 0, 0, ids.event_id(bytes(32), 0))
+    who = (parent.event_id, parent.occurred_at, parent.leaf_hash)
+    return Edge(log, 0, world.NOW, tenant, *child, 0, *who)
+
+
+def test_of_other_tenants_nothing_is_told_but_to_those_who_know() -> None:
+    parent = first_event(world.Producer())
+    foreign = stored(parent, "other")
+    assert compare(edge(parent), [foreign]) is Verdict.EXTERNAL
+    guess = ParentRef(parent.event_id, parent.occurred_at, world.digest("a guess"))
+    assert compare(edge(guess), [foreign]) is None
+    assert compare(edge(parent), []) is None
+
+
+def test_any_branch_of_a_fork_may_be_meant() -> None:
+    parent = first_event(world.Producer())
+    twin = Stored("default", world.digest("twin"), parent.occurred_at)
+    assert compare(edge(parent), [twin, stored(parent)]) is Verdict.VERIFIED
+    assert compare(edge(parent), [twin]) is Verdict.MISMATCH
+
+
+def test_a_store_that_is_away_loses_nothing() -> None:
+    bench = Bench()
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+    bench.store.away = True
+    bench.commit(batch_of(two, (parent,)))
+    with pytest.raises(UnavailableError):
+        bench.turn()
+    bench.store.away = False
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.later(1)
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+
+
+def test_what_waits_is_bounded_and_read_again_from_the_store() -> None:
+    bench = Bench(links_pending_max=100)
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+    bench.commit(batch_of(two, *((parent,) for _ in range(150))))
+    bench.turn()
+    assert len(bench.linker._heap) <= 100
+    missed = [
+        e for e in _all_edges(bench) if (e.child_chain, e.child_seq, 0) not in bench.store.verdicts
+    ]
+    assert missed
+    bench.store.open = missed
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.later(1)
+    bench.later(1)
+    assert set(bench.store.verdicts.values()) == {"VERIFIED"}
+    assert len(bench.store.verdicts) == 150
+
+
+def _all_edges(bench: Bench) -> list[Edge]:
+    from sealtrail_processor.links import _edges
+
+    return [e for f in bench.scene.told for j in f.judged for e in _edges(f.log, j)]
+
+
+def test_a_restarted_linker_takes_up_what_has_no_verdict() -> None:
+    bench = Bench()
+    parent = first_event(world.Producer())
+    bench.store.open = [edge(parent)]
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.linker.rebuild(bench.scene.log)
+    bench.turn()
+    bench.later(1)
+    assert bench.store.verdicts == {(bytes(32), 0, 0): "VERIFIED"}
+
+
+def test_memory_forgets_old_batches_and_asks_the_store_then() -> None:
+    bench = Bench(links_recent_events=3)
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.commit(one.send(3), one.send(3), batch_of(two, (parent,)))
+    bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+    assert bench.store.asked == 1
+
+
+class TestCycles:
+    """Forged references in rings: found where one is, and the search ends."""
+
+    def ring(self, size: int) -> FakeLinkStore:
+        names = [ids.event_id(world.digest("ring"), n) for n in range(size)]
+        return FakeLinkStore(edges={name: [names[(n + 1) % size]] for n, name in enumerate(names)})
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 100])
+    def test_found_whatever_its_size(self, size: int) -> None:
+        store = self.ring(size)
+        first = next(iter(store.edges))
+        path = find_cycle(store, "default", first, store.edges[first][0])
+        assert len(path) == size + 1
+        assert path[0] == path[-1] == first
+        assert all(b in store.edges[a] for a, b in pairwise(path))
+
+    def test_the_search_ends_in_a_ring_that_it_does_not_belong_to(self) -> None:
+        store = self.ring(5)
+        entry = next(iter(store.edges))
+        outside = ids.event_id(world.digest("outside"), 0)
+        assert find_cycle(store, "default", outside, entry) == []
+
+    def test_bounds_end_it_too(self) -> None:
+        store = self.ring(50)
+        first = next(iter(store.edges))
+        assert find_cycle(store, "default", first, store.edges[first][0], nodes=10) == []
+        assert find_cycle(store, "default", first, store.edges[first][0], seconds=0) == []
+
+    def test_a_mismatch_that_closes_a_ring_is_reported(self) -> None:
+        bench = Bench()
+        one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+        parent = first_event(one)
+        child_id = ids.event_id(two.chain_id, 0)
+        forged = ParentRef(parent.event_id, parent.occurred_at, world.digest("forged"))
+        bench.store.stored[parent.event_id] = [stored(parent)]
+        bench.store.edges = {child_id: [parent.event_id], parent.event_id: [child_id]}
+        bench.commit(batch_of(two, (forged,)))
+        bench.turn()
+        assert bench.codes() == [Code.CYCLE, Code.LINK_MISMATCH]
+
+
+class TestSuspects:
+    """CAUSALITY of live events gets the chain that is AHEAD as its suspect."""
+
+    def causality(self, bench: Bench, *, backfill: bool) -> world.Producer:
+        two = world.Producer(nonce=world.digest("two"))
+        ahead = ParentRef(
+            ids.event_id(world.digest("ahead"), 0), world.NOW + 90 * SECOND, bytes(32)
+        )
+        events = [world.event(parents=(ahead,), backfill=backfill).encode()]
+        statement = two.statement(events)
+        bench.commit(world.framed(two.envelope(statement, events)))
+        assert bench.scene.codes() == ["CAUSALITY"]
+        return two
+
+    def test_of_another_partition_by_the_store(self) -> None:
+        bench = Bench()
+        bench.store.skew = {
+            world.digest("ahead"): "AHEAD",
+            world.digest("slow"): "BEHIND_OR_DELAYED",
+        }
+        self.causality(bench, backfill=False)
+        bench.turn()
+        [finding] = bench.reports.found
+        assert finding.suspect == world.digest("ahead")
+
+    def test_once_it_is_known(self) -> None:
+        bench = Bench()
+        self.causality(bench, backfill=False)
+        bench.turn()
+        assert bench.reports.found == []
+        bench.store.skew = {world.digest("ahead"): "AHEAD"}
+        bench.later(5)
+        assert [f.suspect for f in bench.reports.found] == [world.digest("ahead")]
+
+    def test_history_has_no_suspect(self) -> None:
+        bench = Bench()
+        bench.store.skew = {world.digest("ahead"): "AHEAD"}
+        self.causality(bench, backfill=True)
+        bench.turn()
+        assert bench.reports.found == []
