@@ -30,6 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
 def choice(kind: type[E], value: E | str, name: str) -> E:
@@ -119,9 +120,21 @@ def who(value: Actor | str | None, producer: str) -> Actor:
     return value
 
 
+def listed(values: Iterable[T], name: str) -> tuple[T, ...]:
+    """The values, in order.
+
+    Raises:
+        EventError: it is nothing that holds values.
+    """
+    try:
+        return tuple(values)
+    except TypeError:
+        raise EventError(f"{name} is a {type(values).__name__}", hint="give a list") from None
+
+
 def entities(values: Iterable[EntityRef], name: str) -> tuple[EntityRef, ...]:
     """Inputs or outputs, each field checked."""
-    found = tuple(values)
+    found = listed(values, name)
     for entity in found:
         if not isinstance(entity, EntityRef):
             raise EventError(f"{name} holds a {type(entity).__name__}", hint="it takes EntityRef")
@@ -139,7 +152,7 @@ def entities(values: Iterable[EntityRef], name: str) -> tuple[EntityRef, ...]:
 def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
     """Parents from receipts and references, each once, in order."""
     found: dict[ParentRef, None] = {}
-    for value in values:
+    for value in listed(values, "parents"):
         if isinstance(value, Receipt):
             found.update(dict.fromkeys(value.references))
         elif isinstance(value, ParentRef):
@@ -156,7 +169,10 @@ def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
 
 def attribute_map(values: Mapping[str, str]) -> dict[str, str]:
     """A copy of the attributes: what the caller changes later is not what was emitted."""
-    found = dict(values)
+    try:
+        found = dict(values)
+    except (TypeError, ValueError):
+        raise EventError("attributes are no mapping", hint="give names and values") from None
     for key, value in found.items():
         text(key, "a name of attributes")
         text(value, f"attribute {key!r}")
@@ -176,7 +192,7 @@ def code_ref(value: Code | None) -> Code | None:
 
 def protected_values(values: Iterable[Protected]) -> tuple[Protected, ...]:
     """Personal values under keys per subject."""
-    found = tuple(values)
+    found = listed(values, "protected")
     for value in found:
         if not isinstance(value, Protected):
             raise EventError("protected holds something else than Protected values")
@@ -184,3 +200,8 @@ def protected_values(values: Iterable[Protected]) -> tuple[Protected, ...]:
         fixed(value.subject, 16, "protected.subject")
         fixed(value.key_id, 16, "protected.key_id")
     return found
+
+
+def digests(values: Iterable[bytes], name: str) -> tuple[bytes, ...]:
+    """SHA-256 digests."""
+    return tuple(fixed(value, 32, name) for value in listed(values, name))

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from sealtrail import avro, ids
-from sealtrail.errors import SealtrailError
+from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail.statement import Continues, Genesis, Identity
 from sealtrail_producer import envelope, slots
 from sealtrail_producer.adoption import Adoption
@@ -148,8 +148,9 @@ class Core:
             try:
                 if not self.flush_step() or self.intake.closed:
                     self._stop.wait(RETRY_S)
-            except SealtrailError as error:
-                self._failed(error)
+            except Exception as error:  # noqa: BLE001 - a thread that ends unseen would hide losses
+                self._failed(_typed(error))
+                return
 
     def flush_step(self) -> bool:
         """One turn of the flusher; False when the spool takes nothing for now."""
@@ -169,8 +170,8 @@ class Core:
             while not self._stop.is_set():
                 self.sender.wait(POLL_S if self.adoption and self.adoption.active else IDLE_S)
                 self.send_step()
-        except SealtrailError as error:
-            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - as in the flusher
+            self._failed(_typed(error))
         finally:
             self.sender.close()
             if self.adoption is not None:
@@ -319,6 +320,13 @@ class Core:
         if self.adoption is not None:
             self.adoption.abandon()
         self.slot.release()
+
+
+def _typed(error: Exception) -> SealtrailError:
+    if isinstance(error, SealtrailError):
+        return error
+    log.error("a background thread of the SDK ended", exc_info=error)
+    return UnavailableError(f"the SDK cannot go on: {type(error).__name__}: {error}")
 
 
 def estimate(event: ProvenanceEvent) -> int:

@@ -24,6 +24,10 @@ class PartitionCountError(ConfigurationError):
     """The topic's partitions are not those that chain ids were computed with."""
 
 
+class MessageRefusedError(ConfigurationError):
+    """The brokers' limits are below what the spool holds: somebody has to change a setting."""
+
+
 class TrailClosedError(UnavailableError):
     """The trail was closed: nothing can be emitted any more."""
 
@@ -38,6 +42,10 @@ class SpoolFullError(SpoolError):
 
 class SpoolDiskError(SpoolError):
     """The operating system refused to write or to sync."""
+
+
+class SigningError(UnavailableError):
+    """A signer (a file, a module, a vault) did not sign."""
 
 
 class DeliveryError(UnavailableError):

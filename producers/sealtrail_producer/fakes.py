@@ -48,6 +48,7 @@ class FakeBroker:
     down: nothing answers.
     lose_acks: so many of the next messages are kept, but reported as failed.
     refuse: so many of the next messages are refused.
+    largest: messages of more bytes are refused for good.
     """
 
     default_count: int = 4
@@ -56,6 +57,7 @@ class FakeBroker:
     down: bool = False
     lose_acks: int = 0
     refuse: int = 0
+    largest: int = 1_048_588
     connections: int = 0
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     lives: int = 1
@@ -75,6 +77,8 @@ class FakeBroker:
 
     def take(self, message: Message) -> Delivery:
         """What becomes of a message now."""
+        if message.size > self.largest:
+            return Delivery(-1, "message size too large", final=True)
         if self.refuse > 0:
             self.refuse -= 1
             return Delivery(-1, "refused")

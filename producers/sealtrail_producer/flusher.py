@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealtrail_producer import envelope
-from sealtrail_producer.errors import SpoolError
+from sealtrail_producer.errors import SigningError, SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sealtrail.errors import UnavailableError
     from sealtrail_producer.chain_writer import ChainWriter
     from sealtrail_producer.intake import Intake
     from sealtrail_producer.pending import Pending
@@ -39,6 +40,16 @@ class Mark:
     chain: ChainWriter
     batch_seq: int
     head: bytes
+    closes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Events of one batch that is not signed yet."""
+
+    chain: ChainWriter
+    events: list[Pending]
+    sampled_out: int
     closes: bool
 
 
@@ -86,6 +97,8 @@ class Flusher:
         self._registration = registration
         self._batch_bytes = batch_bytes
         self._spooled = spooled
+        # Taken from the intake, not signed yet; signed, not in the spool yet. Both in order.
+        self._groups: deque[_Group] = deque()
         self._ready: deque[_Ready] = deque()
 
     def flush(self) -> bool:
@@ -95,13 +108,13 @@ class Flusher:
             Whether the spool took it all.
         """
         with self.lock:
-            while self._place():
+            while self._go_on():
                 with self._intake.condition:
                     batch = self._intake.take()
                     chain, sampled_out = self._intake.chain, self._intake.sampled_out
                 if not batch:
                     return True
-                self._seal(chain, batch, sampled_out)
+                self._add_groups(chain, batch, sampled_out)
             return False
 
     def close_chain(self, following: Callable[[ChainWriter], ChainWriter] | None = None) -> None:
@@ -109,32 +122,33 @@ class Flusher:
 
         Args:
             following: makes the chain that goes on from its head, for rolling.
+
+        Raises:
+            SigningError: with following, which cannot begin before this one is signed to its end.
         """
         with self.lock:
-            # The intake stands still from the last event of the old chain to the first of the new
-            # one.
+            # The intake stands still from the last event of the old chain to the first of the new.
             with self._intake.condition:
                 chain, sampled_out = self._intake.chain, self._intake.sampled_out
                 batches = []
                 while batch := self._intake.take():
                     batches.append(batch)
                 for batch in batches[:-1]:
-                    self._seal(chain, batch, sampled_out)
-                if not chain.closed and (batches or chain.begun or sampled_out):
-                    self._seal(chain, batches[-1] if batches else [], sampled_out, close=True)
+                    self._add_groups(chain, batch, sampled_out)
+                begun = chain.begun or bool(self._groups) or bool(sampled_out)
+                # A roll that could not sign is tried again: its CLOSE waits already.
+                ended = chain.closed or any(g.closes and g.chain is chain for g in self._groups)
+                if not ended and (batches or begun):
+                    self._add_groups(chain, batches[-1] if batches else [], sampled_out, close=True)
                 if following is not None:
+                    self._sign()
                     self._intake.switch(following(chain))
-            self._place()
+            self._go_on()
 
-    def _seal(
+    def _add_groups(
         self, chain: ChainWriter, batch: Sequence[Pending], sampled_out: int, *, close: bool = False
     ) -> None:
-        groups = self._groups(batch)
-        for number, group in enumerate(groups, 1):
-            self._seal_group(chain, group, sampled_out, close=close and number == len(groups))
-
-    def _groups(self, batch: Sequence[Pending]) -> list[list[Pending]]:
-        """Split by bytes; there is always one, if empty."""
+        """Split by bytes; there is always one group, if empty."""
         groups: list[list[Pending]] = [[]]
         size = 0
         for pending in batch:
@@ -144,19 +158,41 @@ class Flusher:
                 size = 0
             groups[-1].append(pending)
             size += length
-        return groups
+        for number, group in enumerate(groups, 1):
+            closes = close and number == len(groups)
+            self._groups.append(_Group(chain, group, sampled_out, closes))
 
-    def _seal_group(
-        self, chain: ChainWriter, group: list[Pending], sampled_out: int, *, close: bool
-    ) -> None:
-        events = [pending.encode() for pending in group]
-        sealed = chain.seal(
-            [pending.leaf for pending in group],
-            signed_at=self._clock.now_us(),
-            clock_error_us=self._clock.error_us(),
-            sampled_out=sampled_out,
-            close=close,
-        )
+    def _go_on(self) -> bool:
+        """Sign and spool what was taken; False when one of them does not go on for now."""
+        try:
+            self._sign()
+        except SigningError as error:
+            self._stop(error)
+            return False
+        return self._place()
+
+    def _sign(self) -> None:
+        while self._groups:
+            self._seal(self._groups[0])
+            self._groups.popleft()
+
+    def _seal(self, group: _Group) -> None:
+        events = [pending.encode() for pending in group.events]
+        try:
+            sealed = group.chain.seal(
+                [pending.leaf for pending in group.events],
+                signed_at=self._clock.now_us(),
+                clock_error_us=self._clock.error_us(),
+                sampled_out=group.sampled_out,
+                close=group.closes,
+            )
+        except (
+            Exception
+        ) as error:  # signers are others' code, and no failure of theirs may lose events
+            raise SigningError(
+                f"a batch cannot be signed: {type(error).__name__}: {error}",
+                hint="its events wait in memory; see whether the signer can be reached",
+            ) from error
         ids = self._registration.ids
         self._ready.append(
             _Ready(
@@ -164,14 +200,14 @@ class Flusher:
                 framed=ids is not None,
                 events=len(events),
                 # A later chain may continue a head only if it was on disk before it was sent.
-                sync=close or any(pending.durable for pending in group),
-                chain=chain,
+                sync=group.closes or any(pending.durable for pending in group.events),
+                chain=group.chain,
                 batch_seq=sealed.statement.batch_seq,
                 head=sealed.head,
-                closes=close,
+                closes=group.closes,
             )
         )
-        for pending in group:
+        for pending in group.events:
             pending.release()
 
     def _place(self, *, beyond: bool = False) -> bool:
@@ -183,9 +219,7 @@ class Flusher:
                     ready.message, framed=ready.framed, sync=ready.sync, beyond=beyond
                 )
             except SpoolError as error:
-                if self._intake.stuck is None:
-                    log.warning("%s", error.message)
-                self._intake.set_stuck(error)
+                self._stop(error)
                 return False
             self._ready.popleft()
             self._spooled(
@@ -198,17 +232,24 @@ class Flusher:
             self._intake.set_stuck(None)
         return True
 
+    def _stop(self, error: UnavailableError) -> None:
+        if self._intake.stuck is None:
+            log.warning("%s", error.message)
+        self._intake.set_stuck(error)
+
     def place_rest(self) -> None:
         """Bring the last sealed batches into the spool at the end, beyond its bound if need be.
 
         Raises:
             SpoolError: the disk refuses; these events are lost with the process.
+            SigningError: a signer does; the same.
         """
         with self.lock:
+            self._sign()
             if not self._place(beyond=True) and self._intake.stuck is not None:
                 raise self._intake.stuck
 
     def idle(self) -> bool:
-        """Whether no sealed batch waits for the spool."""
+        """Whether nothing that was taken waits for signer or spool."""
         # Without the lock: who waits for this holds the intake's.
-        return not self._ready
+        return not self._ready and not self._groups

@@ -11,11 +11,11 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sealtrail import ids
-from sealtrail_producer.errors import SpoolError, TrailClosedError
+from sealtrail_producer.errors import TrailClosedError
 from sealtrail_producer.pending import Pending
 
 if TYPE_CHECKING:
-    from sealtrail.errors import SealtrailError
+    from sealtrail.errors import SealtrailError, UnavailableError
     from sealtrail.event import ProvenanceEvent
     from sealtrail_producer.chain_writer import ChainWriter
 
@@ -48,8 +48,8 @@ class Intake:
         self.sampled_out = 0
         self.added = 0
         self.closed = False
-        # Why nothing more can be taken: for now (the spool), or for good (a wrong setting).
-        self.stuck: SpoolError | None = None
+        # Why nothing more can be taken: for now (spool, signer), or for good (a wrong setting).
+        self.stuck: UnavailableError | None = None
         self.failed: SealtrailError | None = None
         self._batch_events = batch_events
         self._batch_bytes = batch_bytes
@@ -75,7 +75,7 @@ class Intake:
             Whether an event can be added to the chain that is open now.
 
         Raises:
-            SpoolError: there is none and waiting is not configured.
+            UnavailableError: there is none and waiting is not configured.
             TrailClosedError: the trail was closed.
             SealtrailError: the trail failed for good.
         """
@@ -146,8 +146,8 @@ class Intake:
         self.next_seq = 0
         self.sampled_out = 0
 
-    def set_stuck(self, error: SpoolError | None) -> None:
-        """The spool takes nothing (error), or takes again (None)."""
+    def set_stuck(self, error: UnavailableError | None) -> None:
+        """Nothing can be signed or spooled (error), or it goes on (None)."""
         with self.condition:
             self.stuck = error
             self.condition.notify_all()

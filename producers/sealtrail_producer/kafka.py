@@ -27,8 +27,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
-# librdkafka's own lines: retries and lost connections, which the sender reports in its own words.
+
+
+def _quiet(record: logging.LogRecord) -> bool:
+    """Show librdkafka's lines (a retry is an ERROR to it) to those who debug alone."""
+    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return _client_log.isEnabledFor(logging.DEBUG)
+
+
+# Lost connections and refusals are reported by the sender in its own words.
 _client_log = logging.getLogger(__name__ + ".client")
+_client_log.addFilter(_quiet)
 
 METADATA_S = 5.0
 BROKERS_HINT = "check SEALTRAIL_KAFKA_BOOTSTRAP; `sealtrail local up` starts the embedded stack"
@@ -97,7 +106,8 @@ class KafkaTransport:
             if error is None:
                 done(Delivery(record.offset()))
             else:
-                done(Delivery(-1, error.str()))
+                final = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+                done(Delivery(-1, error.str(), final))
 
         try:
             self._producer.produce(

@@ -71,10 +71,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of a message: its offset, or why it was not taken."""
+    """What became of a message: its offset, or why it was not taken.
+
+    final: sending it again cannot help.
+    """
 
     offset: int
     error: str = ""
+    final: bool = False
 
 
 Delivered = Callable[[Delivery], None]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from sealtrail.errors import ConfigurationError, SealtrailError, UnavailableError
 from sealtrail_producer import envelope
-from sealtrail_producer.errors import DeliveryError, PartitionCountError
+from sealtrail_producer.errors import DeliveryError, MessageRefusedError, PartitionCountError
 from sealtrail_producer.pacing import REFRESH_S
 from sealtrail_producer.ports import BusyError, Delivery
 
@@ -226,6 +226,12 @@ class Sender:
             generation, record, delivery = self._reports.popleft()
             if generation != self._generation:
                 continue
+            if delivery.final:
+                raise MessageRefusedError(
+                    f"the brokers will not take batch {record.index} "
+                    f"({record.message.size} bytes): {delivery.error}",
+                    hint="raise the topic's max.message.bytes, or lower SEALTRAIL_BATCH_BYTES",
+                )
             if delivery.error:
                 raise DeliveryError(
                     f"the brokers did not take batch {record.index}: {delivery.error}"

@@ -146,10 +146,12 @@ def load_all(files: Sequence[Path], given: str, passphrase_file: Path | None) ->
     Raises:
         KeyFileError: see `load` and `passphrase`.
     """
-    signers = [
-        load(file, passphrase(given, passphrase_file or file.with_suffix(".pass")))
-        for file in files
-    ]
+    signers = []
+    for file in files:
+        # Before the passphrase: whoever has neither wants to hear of the key.
+        read_private(file)
+        secret = passphrase(given, passphrase_file or file.with_suffix(".pass"))
+        signers.append(load(file, secret))
     return sorted(signers, key=lambda s: s.public_key.fingerprint)
 
 

@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.errors import SealtrailError
+from sealtrail.errors import ConfigurationError, SealtrailError
 from sealtrail.event import EventType, Importance, ProvenanceEvent
 from sealtrail.settings import load
 from sealtrail_producer import build, signing
@@ -119,7 +119,7 @@ class Trail:
         """
         settings = settings or load(ProducerSettings)
         if overrides:
-            settings = ProducerSettings(**{**settings.model_dump(), **overrides})
+            settings = _changed(settings, overrides)
         signers = load_signers(settings, producer)
         # Here and not above: importing the SDK must not need the Kafka client.
         from sealtrail_producer import kafka
@@ -210,7 +210,8 @@ class Trail:
 
         Raises:
             EventError: a value cannot become an event.
-            SpoolError: nothing can be taken, and SEALTRAIL_SPOOL_FULL is "raise".
+            SpoolError: nothing can be taken, and SEALTRAIL_SPOOL_FULL is "raise"; a SigningError
+                likewise.
             TrailClosedError: after close().
         """
         core = self._opened()
@@ -238,7 +239,7 @@ class Trail:
             backfill=bool(backfill),
             attributes=build.attribute_map(attributes) if attributes else {},
             protected=build.protected_values(protected),
-            commitments=tuple(build.fixed(c, 32, "commitments") for c in commitments),
+            commitments=build.digests(commitments, "commitments"),
         )
         event.check()
         return Receipt(core.add(event, durable=durable))
@@ -310,6 +311,17 @@ class Trail:
         self._salts = b""
         if core is not None:
             core.abandon()
+
+
+def _changed(settings: ProducerSettings, overrides: dict[str, Any]) -> ProducerSettings:
+    from pydantic import ValidationError
+
+    try:
+        return ProducerSettings(**{**settings.model_dump(), **overrides})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"setting {name}: {first['msg']}") from error
 
 
 def key_files(settings: ProducerSettings, producer: str) -> list[Path]:

@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_producer import AUXILIARY, CREATE
-from sealtrail_producer.errors import PartitionCountError, SpoolDiskError, SpoolFullError
+from sealtrail_producer.errors import (
+    MessageRefusedError,
+    PartitionCountError,
+    SigningError,
+    SpoolDiskError,
+    SpoolFullError,
+)
+from sealtrail_producer.signing import KeySigner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.producers.world import Seen, World
 
+    from sealtrail.keys import PublicKey
     from sealtrail_producer import Trail
 
 
@@ -327,3 +335,96 @@ def test_with_interval_the_flusher_syncs_now_and_then(world: World):
     world.clock.advance(2)
     trail._core.flush_step()
     assert len(synced) == 1
+
+
+class MoodySigner:
+    """A signer in a vault that cannot be reached while it is away."""
+
+    def __init__(self) -> None:
+        self.inner = KeySigner.generate()
+        self.away = False
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self.inner.public_key
+
+    def sign(self, message: bytes) -> bytes:
+        if self.away:
+            raise ConnectionError("vault is sealed")
+        return self.inner.sign(message)
+
+
+def test_a_signer_that_fails_for_a_while_costs_no_event(
+    world: World, judged: Callable[[], Seen]
+) -> None:
+    signer = MoodySigner()
+    world.signers = [signer]
+    trail = world.open(spool_full="raise")
+    emit(trail, 2)
+    signer.away = True
+    assert not trail._core.flush_step()
+    with pytest.raises(SigningError, match="vault is sealed"):
+        emit(trail, 1)
+    signer.away = False
+    assert trail._core.flush_step()
+    emit(trail, 1)
+    assert trail.close()
+    seen = judged()
+    assert not seen.findings
+    assert len(seen.events) == 3
+
+
+def test_a_roll_waits_for_the_signer_and_closes_once(
+    world: World, judged: Callable[[], Seen]
+) -> None:
+    signer = MoodySigner()
+    world.signers = [signer]
+    trail = world.open(chain_s=10)
+    emit(trail, 2)
+    world.clock.advance(11)
+    signer.away = True
+    for _ in range(3):
+        with pytest.raises(SigningError):
+            emit(trail, 1)
+    signer.away = False
+    emit(trail, 1)
+    assert trail.close()
+    seen = judged()
+    assert not seen.findings
+    assert [(b.statement.count, b.statement.closes) for b in seen.batches] == [(2, True), (1, True)]
+
+
+def test_what_can_never_be_signed_is_an_error_at_the_end(world: World) -> None:
+    signer = MoodySigner()
+    world.signers = [signer]
+    trail = world.open()
+    emit(trail, 1)
+    signer.away = True
+    with pytest.raises(SigningError):
+        trail.close(1)
+
+
+def test_a_message_that_the_brokers_never_take_is_a_clear_error(world: World) -> None:
+    world.broker.largest = 1000
+    trail = world.open()
+    emit(trail, 100)
+    with pytest.raises(MessageRefusedError, match="too large"):
+        trail.flush(10)
+
+
+def test_a_thread_that_ends_is_told_to_whoever_emits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    trail = world.open(threads=True, batch_ms=1)
+    monkeypatch.setattr(trail._core.flusher, "flush", broken)
+    emit(trail, 1)
+    with pytest.raises(UnavailableError, match="a bug"):
+        trail.flush(10_000)
+    with pytest.raises(UnavailableError, match="a bug"):
+        emit(trail, 1)
+    monkeypatch.undo()
+    with pytest.raises(UnavailableError, match="a bug"):
+        trail.close(10_000)

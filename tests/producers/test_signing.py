@@ -99,10 +99,11 @@ def test_a_wrong_passphrase_is_refused(tmp_path: Path):
 def test_what_is_missing_is_named(tmp_path: Path):
     with pytest.raises(KeyFileError, match="does not exist"):
         signing.load(tmp_path / "k.pem", b"")
-    with pytest.raises(KeyFileError, match="no passphrase"):
-        signing.load_all([tmp_path / "k.pem"], "", None)
     with pytest.raises(KeyFileError, match="cannot be read"):
         signing.load(tmp_path, b"")
+    signing.new_file(tmp_path / "k.pem", "p")
+    with pytest.raises(KeyFileError, match="no passphrase"):
+        signing.load_all([tmp_path / "k.pem"], "", None)
     write_private(tmp_path / "k.pass", b"\n")
     with pytest.raises(KeyFileError, match="is empty"):
         signing.load_all([tmp_path / "k.pem"], "", None)

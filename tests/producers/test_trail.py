@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from sealtrail import avro, ids
-from sealtrail.errors import EventError
+from sealtrail.errors import ConfigurationError, EventError
 from sealtrail.event import (
     TOMBSTONE_ACTIVITY,
     Actor,
@@ -22,8 +22,8 @@ from sealtrail.event import (
 )
 from sealtrail.keys import Algorithm
 from sealtrail.merkle import leaf_hash
-from sealtrail_producer import AUXILIARY, CREATE, TRANSFORM
-from sealtrail_producer.errors import TrailClosedError
+from sealtrail_producer import AUXILIARY, CREATE, TRANSFORM, Trail
+from sealtrail_producer.errors import KeyFileError, TrailClosedError
 from sealtrail_producer.signing import KeySigner
 
 if TYPE_CHECKING:
@@ -185,6 +185,11 @@ def test_what_cannot_be_encoded_becomes_a_signed_tombstone_not_a_hole(
     [
         {"event_type": "NONSENSE"},
         {"importance": "MAYBE"},
+        {"inputs": 7},
+        {"parents": 7},
+        {"attributes": 7},
+        {"protected": 7},
+        {"commitments": 7},
         {"inputs": ["s3://x"]},
         {"inputs": [EntityRef("n", 7)]},
         {"outputs": [EntityRef("n", "x", digest=b"short")]},
@@ -357,3 +362,14 @@ def test_threads_emit_together_and_nothing_is_lost_or_doubled(
     assert not seen.findings
     assert len(set(found)) == len(seen.events) == 1200
     assert len({decoded(e)["activity"] for e in seen.events}) == 1200
+
+
+def test_a_wrong_override_is_a_configuration_error(world: World) -> None:
+    with pytest.raises(ConfigurationError, match="batch_events"):
+        Trail.from_env("orders", settings=world.settings(), batch_events=0)
+
+
+def test_without_a_key_the_hint_says_how_to_make_one(world: World) -> None:
+    with pytest.raises(KeyFileError) as caught:
+        Trail.from_env("orders", settings=world.settings())
+    assert "keys" in caught.value.hint

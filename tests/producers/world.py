@@ -18,6 +18,7 @@ from sealtrail_producer.trail import Ports, Trail
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sealtrail.dsse import Signer
     from sealtrail_producer.ports import Message
 
 
@@ -32,7 +33,7 @@ class World:
     broker: FakeBroker = field(default_factory=FakeBroker)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     clock: FakeClock = field(default_factory=FakeClock)
-    signers: list[KeySigner] = field(default_factory=lambda: [KeySigner.generate()])
+    signers: list[Signer] = field(default_factory=lambda: [KeySigner.generate()])
     trails: list[Trail] = field(default_factory=list)
 
     def settings(self, **overrides: Any) -> ProducerSettings:
