@@ -1,10 +1,10 @@
 """Fixtures that several rooms' tests share."""
 
+import contextlib
 import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,35 +26,46 @@ class Stack:
 
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that are free just now, all different."""
-    with ExitStack() as open_sockets:
+    with contextlib.ExitStack() as open_sockets:
         sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         return [sock.getsockname()[1] for sock in sockets]
 
 
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """The embedded stack on free ports, from its first use to the last test."""
+def stack_variables(folder: Path) -> dict[str, str]:
+    """This process's environment with settings for a stack of its own on free ports."""
+    kafka, registry, store = free_ports(3)
+    environ = {name: v for name, v in os.environ.items() if not name.startswith("SEALTRAIL_")}
+    return environ | {
+        "SEALTRAIL_STATE_DIR": str(folder),
+        "SEALTRAIL_LOCAL_KAFKA_PORT": str(kafka),
+        "SEALTRAIL_LOCAL_REGISTRY_PORT": str(registry),
+        "SEALTRAIL_LOCAL_STORE_PORT": str(store),
+    }
+
+
+@contextlib.contextmanager
+def running_stack() -> Iterator[Stack]:
+    """An embedded stack on free ports, in a folder that is removed at the end."""
     from sealtrail.settings import load
     from sealtrail_local import envfile
     from sealtrail_local import stack as stack_module
     from sealtrail_local.settings import LocalSettings
 
-    kafka, registry, store = free_ports(3)
     # A short path of its own: pytest's would be kept after the run.
     with tempfile.TemporaryDirectory(prefix="sealtrail-stack-") as folder:
-        environ = {name: v for name, v in os.environ.items() if not name.startswith("SEALTRAIL_")}
-        environ |= {
-            "SEALTRAIL_STATE_DIR": folder,
-            "SEALTRAIL_LOCAL_KAFKA_PORT": str(kafka),
-            "SEALTRAIL_LOCAL_REGISTRY_PORT": str(registry),
-            "SEALTRAIL_LOCAL_STORE_PORT": str(store),
-        }
-        settings = load(LocalSettings, environ)
+        settings = load(LocalSettings, stack_variables(Path(folder)))
         try:
             running = stack_module.up(settings, print)
             env = {"SEALTRAIL_STATE_DIR": folder, **envfile.variables(running)}
             yield Stack(env=env, state_dir=Path(folder))
         finally:
             stack_module.down(settings, print)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The embedded stack, from its first use to the last test."""
+    with running_stack() as running:
+        yield running

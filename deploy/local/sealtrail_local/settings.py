@@ -1,8 +1,8 @@
 """Settings of the embedded stack: `SEALTRAIL_LOCAL_*`."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sealtrail.settings import CommonSettings
 
@@ -33,7 +33,7 @@ class LocalSettings(CommonSettings):
         default=30, ge=1, description="longest query of an analyst in the embedded store, seconds"
     )
     local_analyst_memory_mb: int = Field(
-        default=2000, ge=50, description="memory of one analyst's query in the embedded store, MiB"
+        default=1000, ge=50, description="memory of one analyst's query in the embedded store, MiB"
     )
     local_stream_seconds: float = Field(
         default=120.0, gt=0, description="a streamed result of the embedded store is cut off after"
@@ -44,3 +44,15 @@ class LocalSettings(CommonSettings):
     local_stop_seconds: float = Field(
         default=15.0, gt=0, description="time to stop before a process of the stack is killed"
     )
+
+    @model_validator(mode="after")
+    def _analysts_leave_memory(self) -> Self:
+        # The engine's limit fails whoever asks next, inserts too: analysts must never reach it.
+        analysts = self.local_analyst_queries * self.local_analyst_memory_mb
+        if analysts > 0.75 * self.local_store_memory_mb:
+            raise ValueError(
+                f"analysts could take {analysts} MiB together, more than three quarters of "
+                "SEALTRAIL_LOCAL_STORE_MEMORY_MB: lower SEALTRAIL_LOCAL_ANALYST_MEMORY_MB or "
+                "SEALTRAIL_LOCAL_ANALYST_QUERIES"
+            )
+        return self

@@ -34,6 +34,7 @@ from sealtrail_local.settings import LocalSettings
 
 _POLL_S: Final = 0.1
 _LOG_TAIL: Final = 5
+_PORT_WAIT_S: Final = 3.0
 Say = Callable[[str], None]
 
 
@@ -179,7 +180,13 @@ def _runs(service: Service, settings: LocalSettings, say: Say) -> bool:
 
 def _refuse_taken_port(service: Service, settings: LocalSettings) -> None:
     port = service.port(settings)
-    if port_free(port):
+    # A process that was killed just now lets go of its port a moment after it counts as gone.
+    deadline = time.monotonic() + _PORT_WAIT_S
+    while not port_free(port):
+        if port_holder(port) or time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL_S)
+    else:
         return
     holder = port_holder(port) or "another process"
     raise ConfigurationError(

@@ -18,6 +18,7 @@ def run(settings: LocalSettings) -> None:
     """
     import uvicorn
 
+    from sealtrail_local.loopback import LoopbackOnly
     from sealtrail_local.registry.app import build
     from sealtrail_local.registry.registry import Registry
     from sealtrail_local.registry.storage import Storage
@@ -27,7 +28,7 @@ def run(settings: LocalSettings) -> None:
     storage = Storage(folder / "registry.sqlite")
     try:
         uvicorn.run(
-            build(Registry(storage)),
+            LoopbackOnly(build(Registry(storage))),
             host=_HOST,
             port=settings.local_registry_port,
             log_level="warning",

@@ -104,8 +104,12 @@ class Storage:
     def add_schema(self, text: str) -> int:
         """Id of a schema; equal texts share one."""
         with self._lock:
-            self._db.execute("INSERT OR IGNORE INTO schemas (text) VALUES (?)", (text,))
-            row = self._db.execute("SELECT id FROM schemas WHERE text = ?", (text,)).fetchone()
+            find = "SELECT id FROM schemas WHERE text = ?"
+            row = self._db.execute(find, (text,)).fetchone()
+            if row is None:
+                # Not INSERT OR IGNORE: that would use up an id each time.
+                self._db.execute("INSERT INTO schemas (text) VALUES (?)", (text,))
+                row = self._db.execute(find, (text,)).fetchone()
         return int(row[0])
 
     def add_version(self, subject: str, schema_id: int) -> int:

@@ -132,7 +132,8 @@ class _Receiver:
     """Sorts what arrives: text until an INSERT's header is whole, data from there on."""
 
     def __init__(self, url_statement: bytes, folder: Path) -> None:
-        self._head = bytearray(url_statement + b"\n" if url_statement else b"")
+        # Exactly one line break between statement and data: a second would belong to the data.
+        self._head = bytearray(url_statement.rstrip() + b"\n" if url_statement else b"")
         self._folder = folder
         self._insert: InsertWithBody | None = None
         self._looked = False

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
@@ -157,13 +158,17 @@ class Engine:
 
     def classifier(self) -> Classify:
         """The engine's parser as the gate wants it."""
+        # One handle a thread: a classification keeps nothing, and a handle costs as much as it
+        # does.
+        own = threading.local()
 
         def classify(statement: bytes) -> Mapping[str, Any]:
-            with self.handle() as handle:
-                # A private name: the only way to the engine's own classification; chDB is pinned
-                # for it.
-                report: Mapping[str, Any] = handle._conn.classify_query(statement)  # noqa: SLF001
-                return report
+            if not hasattr(own, "handle"):
+                own.handle = self.connect()
+            # A private name: the only way to the engine's own classification; chDB is pinned for
+            # it.
+            report: Mapping[str, Any] = own.handle._conn.classify_query(statement)  # noqa: SLF001
+            return report
 
         return classify
 

@@ -90,6 +90,7 @@ def _serve(
 ) -> None:
     import uvicorn
 
+    from sealtrail_local.loopback import LoopbackOnly
     from sealtrail_local.store.server import Limits, Store
 
     opened = engine.Engine(folder / "db", configuration, settings.store_database)
@@ -107,7 +108,7 @@ def _serve(
     store = Store(opened, users, limits, folder / "tmp", settings.store_database)
     try:
         uvicorn.run(
-            store.app(),
+            LoopbackOnly(store.app()),
             host=_HOST,
             port=settings.local_store_port,
             log_level="warning",

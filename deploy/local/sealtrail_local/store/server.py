@@ -27,6 +27,8 @@ from sealtrail_local.store.users import Role, User, authenticate
 
 _WRITER_THREADS: Final = 8
 _CLIENT_CLOSED_REQUEST: Final = 499
+# As a server does: an error within the first megabyte still gets a status of its own.
+_HELD_BACK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -216,13 +218,13 @@ class Store:
 
         job = loop.run_in_executor(threads, piped)
         try:
-            first = await self._unless_gone(request, call, asyncio.ensure_future(pipe.read()))
+            first = await self._unless_gone(request, call, asyncio.ensure_future(_begin(pipe)))
         except BaseException:
             pipe.close()
             raise
-        if not first:
+        if len(first) < _HELD_BACK_BYTES:
             pipe.close()
-            return _whole(call, await job)
+            return _whole(call, await job, first)
         tag = secrets.token_hex(8)
         return StreamingResponse(
             self._chunks(call, pipe, job, first, tag),
@@ -283,10 +285,18 @@ async def _form(request: HttpRequest) -> dict[str, str]:
     return found
 
 
-def _whole(call: _Call, result: Any) -> Response:
+async def _begin(pipe: results.Pipe) -> bytes:
+    """The first part of a result; shorter than `_HELD_BACK_BYTES` only if it is all of it."""
+    begun = bytearray()
+    while len(begun) < _HELD_BACK_BYTES and (chunk := await pipe.read()):
+        begun += chunk
+    return bytes(begun)
+
+
+def _whole(call: _Call, result: Any, written: bytes = b"") -> Response:
     headers = dict(call.headers)
     headers["X-ClickHouse-Summary"] = results.summary(result)
-    body: bytes = result.bytes()
+    body: bytes = written or result.bytes()
     if body or call.kind is Kind.READ_ONLY:
         headers["X-ClickHouse-Format"] = call.form
     return Response(body, headers=headers, media_type=results.media_type(call.form))

@@ -107,6 +107,8 @@ def split_insert(sql: bytes) -> InsertWithBody | None:
         word = token.upper()
         if scan.count == 1 and word != b"INSERT":
             return None
+        if scan.count == _FIRST_KEYWORD - 1 and word == b"FUNCTION":
+            raise Refused(SUPPORT_IS_DISABLED, "FUNCTION is not allowed over HTTP")
         if scan.format_at is not None:
             return _finish(sql, scan, token, match)
         _follow_parentheses(scan, token, match)
