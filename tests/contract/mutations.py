@@ -24,6 +24,7 @@ LONG, STRING = avro.Codec("long"), avro.Codec("string")
 ARRIVAL = w.NOW + w.HOUR
 END = w.NOW + 10
 OTHER_SCHEMA = {**w.event_schema(), "fields": w.event_schema()["fields"][:-1]}
+OTHER_FINGERPRINT = avro.fingerprint(OTHER_SCHEMA)
 UNPINNED = w.digest("no schema")
 
 # Name -> what the directory says of a key; each is a reason of its own to refuse or not.
@@ -262,7 +263,7 @@ def _lies(rng: Random) -> dict[str, Any]:
             {"genesis": Genesis(ZERO, 0, rng.choice((0, 1, 86_400, 86_401, -1)))},
             {"genesis": Genesis(ZERO, 0, 1, Continues(ZERO, number, ZERO))},
             {rng.choice(("chain_id", "root", "previous", "event_schema")): rng.choice(_HASHES)},
-            {"event_schema": avro.fingerprint(OTHER_SCHEMA)},
+            {"event_schema": OTHER_FINGERPRINT},
             {rng.choice(("batch_seq", "first_seq", "signed_at", "sampled_out")): number},
             {"signed_at": rng.choice((END - 1, END, 253402300799999999, 253402300800000000))},
             {"count": rng.choice((-1, 0, 1, 2, 2**31 - 1))},
