@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class Pending:
     """An event that has its id and waits to be encoded.
 
-    `encode` may be called by several threads: an event gives the same bytes each time, so that
-    whoever is last changes nothing.
+    Several threads may encode it at once: it gives the same bytes each time, so that whoever is
+    last changes nothing.
     """
 
     __slots__ = ("_event", "_leaf", "data", "durable", "event_id", "occurred_at", "size")
@@ -37,35 +37,40 @@ class Pending:
         self._leaf: bytes | None = None
 
     def encode(self) -> bytes:
-        """Its Avro bytes, or a tombstone's if it cannot be encoded: its id was given out."""
+        """Its Avro bytes, or a tombstone's if it cannot be encoded: its id was given out.
+
+        For the flusher alone, until it releases the event.
+        """
+        if self.data is None:
+            self._fill()
         data = self.data
         if data is None:
-            event = self._event
-            if event is None:
-                raise AssertionError("an event is released after its leaf hash was taken")
-            try:
-                data = event.encode()
-            except EventError as error:
-                log.warning(
-                    "event %s becomes a tombstone: %s", ids.text(self.event_id), error.message
-                )
-                data = tombstone(
-                    event.occurred_at, event.salt, event.actor.id, error.message
-                ).encode()
-            # The leaf first: a thread that sees the data may release it.
-            self._leaf = sha256(b"\x00" + data).digest()
-            self.data = data
+            raise AssertionError("an event is encoded before it is released")
         return data
 
     @property
     def leaf(self) -> bytes:
-        """RFC 6962 leaf hash of its bytes, 32 bytes."""
+        """RFC 6962 leaf hash of its bytes, 32 bytes; for any thread at any time."""
         if self._leaf is None:
-            self.encode()
+            self._fill()
         leaf = self._leaf
         if leaf is None:
-            raise AssertionError("encode sets the leaf hash")
+            raise AssertionError("an event is released after its leaf hash was taken")
         return leaf
+
+    def _fill(self) -> None:
+        # Looked at once: the flusher may release the event meanwhile, and then the leaf is there.
+        event = self._event
+        if event is None:
+            return
+        try:
+            data = event.encode()
+        except EventError as error:
+            log.warning("event %s becomes a tombstone: %s", ids.text(self.event_id), error.message)
+            stone = tombstone(event.occurred_at, event.salt, event.actor.id, error.message)
+            data = stone.encode()
+        self._leaf = sha256(b"\x00" + data).digest()
+        self.data = data
 
     def release(self) -> None:
         """Forget event and bytes once the batch is sealed: a receipt that is kept costs little."""

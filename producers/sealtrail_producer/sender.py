@@ -127,7 +127,13 @@ class Sender:
         """A batch of this process is in the spool."""
         with self.condition:
             self._marks.append(mark)
+            self._forget_marks()
             self.condition.notify_all()
+
+    def _forget_marks(self) -> None:
+        """Keep the newest batch that the brokers have, and those that they do not have yet."""
+        while len(self._marks) > 1 and self._marks[1].index <= self.delivered:
+            self._marks.popleft()
 
     def wait(self, timeout_s: float) -> None:
         """Until there may be something to do."""
@@ -273,8 +279,7 @@ class Sender:
         with self.condition:
             # Only what the brokers have may be named: a head that nobody saw would look like a
             # lost batch.
-            while len(self._marks) > 1 and self._marks[1].index <= self.delivered:
-                self._marks.popleft()
+            self._forget_marks()
             mark = self._marks[0] if self._marks else None
         if mark is None or mark.index > self.delivered or mark.closes:
             return
