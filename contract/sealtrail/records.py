@@ -165,6 +165,9 @@ class SchemaPin:
             raise MalformedError("schema pin: fingerprint is not the schema's")
         if not same_causal_prefix(codec.schema):
             raise MalformedError("schema pin: the first two fields are not the causal prefix")
+        if any(str(field["name"]).startswith("_") for field in codec.schema["fields"]):
+            # The store appends fields of such names to each record.
+            raise MalformedError("schema pin: field names that begin with _ are the store's")
         return pin
 
 

@@ -208,11 +208,12 @@ def swapped() -> Any:
         renamed(name="Other"),
         renamed(namespace="other"),
         renamed(fields=w.event_schema()["fields"][:1]),
+        renamed(fields=[*w.event_schema()["fields"], {"name": "_batch", "type": "int"}]),
         {"type": "enum", "name": "ProvenanceEvent", "namespace": "sealtrail.v1", "symbols": ["A"]},
         "long",
         ["null", "long"],
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_c2_a_pin_without_the_causal_prefix_is_refused(schema: Any) -> None:
     with pytest.raises(ContractError):
