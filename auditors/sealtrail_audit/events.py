@@ -34,13 +34,13 @@ def find(reader: Reader, event_id: bytes) -> list[Stored]:
     sql = """
         SELECT e.chain_id, e.seq, e.branch, e.leaf_hash, e.log_id, e.topic, e.partition, e.offset,
             toUnixTimestamp64Micro(e.arrival), d.from_topic != '', r.at
-        FROM events AS e FINAL
+        FROM committed_events AS e
         LEFT JOIN dispositions AS d FINAL USING (log_id, topic, partition, offset)
         LEFT JOIN (
             SELECT log_id, topic, partition, offset, toUnixTimestamp64Micro(min(arrival)) AS at
             FROM receipts GROUP BY log_id, topic, partition, offset
         ) AS r USING (log_id, topic, partition, offset)
-        WHERE e.event_id = unhex({id:String})
+        WHERE e.event_id = toFixedString(unhex({id:String}), 16)
         ORDER BY e.branch
     """
     rows = reader.rows(sql, {"id": event_id.hex()})
@@ -81,8 +81,8 @@ def payload(reader: Reader, stored: Stored) -> bytes | None:
 def children(reader: Reader, event_id: bytes) -> int:
     """How many stored events name this one as a parent."""
     sql = """
-        SELECT uniqExact(child_chain, child_seq, child_branch) FROM edges_by_parent
-        WHERE parent_id = unhex({id:String})
+        SELECT uniqExact(child_chain, child_seq, child_branch) FROM committed_edges_by_parent
+        WHERE parent_id = toFixedString(unhex({id:String}), 16)
     """
     return int(reader.rows(sql, {"id": event_id.hex()})[0][0])
 
@@ -91,7 +91,7 @@ def verdicts(reader: Reader, stored: Stored) -> dict[int, str]:
     """What the linker said of each parent, by its place in the list of parents."""
     sql = """
         SELECT ordinal, argMax(verdict, version) FROM link_verdicts
-        WHERE child_chain = unhex({chain:String}) AND child_seq = {seq:UInt64}
+        WHERE child_chain = toFixedString(unhex({chain:String}), 32) AND child_seq = {seq:UInt64}
           AND child_branch = {branch:UInt16}
         GROUP BY ordinal
     """

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from sealtrail_audit.reader import Reader
 
+# Ids are cast to FixedString(16): as a String one that ends in zeros would be cut short.
 # Ids in one question: some 70 kB of text in a parameter.
 _CHUNK = 2_000
 # Entities of an event that a tree can show.
@@ -22,15 +23,15 @@ _EDGES = """
 SELECT lower(hex(e.child_id)), lower(hex(e.parent_id)), v.verdict
 FROM (
     SELECT DISTINCT child_id, parent_id, child_chain, child_seq, child_branch, ordinal
-    FROM {table}
-    WHERE {column} IN (SELECT unhex(arrayJoin({{ids:Array(String)}})))
+    FROM committed_{table}
+    WHERE {column} IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
 ) AS e
 LEFT JOIN (
     SELECT child_chain, child_seq, child_branch, ordinal, argMax(verdict, version) AS verdict
     FROM link_verdicts
     WHERE (child_chain, child_seq) IN (
         SELECT child_chain, child_seq FROM {table}
-        WHERE {column} IN (SELECT unhex(arrayJoin({{ids:Array(String)}})))
+        WHERE {column} IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
     )
     GROUP BY child_chain, child_seq, child_branch, ordinal
 ) AS v USING (child_chain, child_seq, child_branch, ordinal)
@@ -43,8 +44,8 @@ SELECT event_id, event_type, activity, toString(occurred_at), producer,
     arraySlice(arrayMap(v -> ifNull(v, ''), inputs.version), 1, {n}),
     arraySlice(outputs.namespace, 1, {n}), arraySlice(outputs.name, 1, {n}),
     arraySlice(arrayMap(v -> ifNull(v, ''), outputs.version), 1, {n})
-FROM events
-WHERE event_id IN (SELECT unhex(arrayJoin({{ids:Array(String)}})))
+FROM committed_events
+WHERE event_id IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
 LIMIT 1 BY event_id
 """
 
@@ -80,7 +81,7 @@ class StoreSource:
     def writers(self, entity: Entity, *, up: bool, limit: int) -> list[bytes]:
         """Newest events that wrote an entity (up) or used it (down); any version if it has none."""
         sql = """
-            SELECT event_id FROM entity_events
+            SELECT event_id FROM committed_entity_events
             WHERE namespace = {ns:String} AND name = {name:String}
               AND direction = {direction:String}
               AND ({version:String} = '' OR version = {version:String})
@@ -103,7 +104,7 @@ class StoreSource:
         """
         candidates = list(readings(text))
         sql = """
-            SELECT DISTINCT namespace, name FROM entity_events
+            SELECT DISTINCT namespace, name FROM committed_entity_events
             WHERE (namespace, name) IN (
                 SELECT arrayJoin(arrayZip({ns:Array(String)}, {names:Array(String)}))
             ) OR name IN (SELECT arrayJoin({bare:Array(String)}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,16 +35,22 @@ TABLES = [
 
 @dataclass
 class Room:
-    """The store, who writes to it, and who reads."""
+    """The store, who writes to it, and who reads.
+
+    A world is written once and copied aside: a test that tampers gets the touched tables back.
+    """
 
     store: ClickHouseStore
     sink: ClickHouseSink
     reader: ClickHouseReader
     settings: AuditSettings
     number: int = 0
+    kept: str = ""
+    touched: set[str] = field(default_factory=set)
 
     def empty(self) -> None:
         """Forget everything but the key records."""
+        self.kept = ""
         for table in TABLES:
             self.store.command(f"TRUNCATE TABLE sealtrail.{table}")
         rows = [
@@ -68,11 +74,33 @@ class Room:
         for flush in flushes:
             self.sink.write(flush)
 
+    def keep(self, name: str) -> None:
+        """Copy all tables aside."""
+        for table in TABLES:
+            self.store.command(f"DROP TABLE IF EXISTS sealtrail.kept_{table}")
+            self.store.command(
+                f"CREATE TABLE sealtrail.kept_{table} ENGINE = MergeTree ORDER BY tuple()"
+                f" AS SELECT * FROM sealtrail.{table}"
+            )
+        self.kept = name
+        self.touched.clear()
+
+    def bring_back(self) -> None:
+        """Undo what was tampered with."""
+        for table in self.touched:
+            self.store.command(f"TRUNCATE TABLE sealtrail.{table}")
+            self.store.command(
+                f"INSERT INTO sealtrail.{table} SELECT * FROM sealtrail.kept_{table}"
+                " SETTINGS insert_deduplicate = 0"
+            )
+        self.touched.clear()
+
     def change(self, sql: str) -> None:
         """Tamper, and wait until it is done."""
-        if sql.startswith("ALTER"):
-            sql += " SETTINGS mutations_sync = 2"
-        self.store.command(sql)
+        words = sql.split()
+        self.touched.add(words[2])
+        end = "mutations_sync = 2" if words[0] == "ALTER" else "insert_deduplicate = 0"
+        self.store.command(f"{sql} SETTINGS {end}")
 
     def audit(self, *, chunk_events: int = 20_000, settled: int = making.NOW * 2) -> Report:
         """Audit the store as `sealtrail audit store` does."""

@@ -55,7 +55,8 @@ class Gap:
 class Hole:
     """Messages that a commit counts and the store does not have.
 
-    offsets: where they may have stood; events: how many events they held.
+    offsets: where they may have stood; events: how many events they held; added: the commit looks
+    like one that was put there (a copy of another's digest, or fewer messages than offsets).
     """
 
     log: int
@@ -64,6 +65,7 @@ class Hole:
     messages: int
     events: int
     offsets: list[int]
+    added: bool = False
 
 
 def check(
@@ -207,6 +209,8 @@ def _unexplained(place: Callable[[int], Mapping[str, Any]], hole: Hole) -> Findi
     if len(hole.offsets) == 1:
         key["offset"] = hole.offsets[0]
     detail = f"their commit counts {hole.messages} more messages than are stored"
+    if hole.added:
+        return Finding(Code.ROW_ADDED, "commits", key, "nothing is stored of what it counts")
     if hole.events > 0:
         detail += f", with {hole.events} events"
         return Finding(Code.BATCH_MISSING, "payloads", key, detail)

@@ -207,12 +207,12 @@ class _Laying:
 
 def computed(span: Span, dispositions: Sequence[Disposition]) -> Commit:
     """The commit that a span must have, from its dispositions."""
-    kind = span.commit.kind if span.commit is not None else FLUSH
+    # A flush holds at least one message; offsets that were lost hold none.
+    kind = FLUSH if dispositions else LOST
     arrival = dispositions[-1].arrival if dispositions else 0
     if span.commit is not None and not dispositions:
         # Nothing says when offsets without messages were given up.
         arrival = span.commit.arrival
     rows = sum(d.events for d in dispositions if d.taken)
-    return Commit(
-        span.first, span.last, kind, len(dispositions), rows, digest(dispositions), arrival
-    )
+    last = dispositions[-1].offset if dispositions else span.last
+    return Commit(span.first, last, kind, len(dispositions), rows, digest(dispositions), arrival)

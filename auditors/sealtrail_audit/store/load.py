@@ -128,7 +128,7 @@ class Loader:
         """Digest of the accepted message with a place in a chain."""
         sql = """
             SELECT digest FROM dispositions
-            WHERE chain_id = unhex({chain:String}) AND batch_seq = {seq:UInt64}
+            WHERE chain_id = toFixedString(unhex({chain:String}), 32) AND batch_seq = {seq:UInt64}
               AND disposition IN ('accepted', 'released')
             ORDER BY branch LIMIT 1
         """

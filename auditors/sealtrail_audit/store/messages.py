@@ -137,11 +137,9 @@ def _accepted(
     )
     if stored is not None and not stored.taken:
         # Its events are stored, so it was taken, whatever the row says now.
-        kind = "released" if stored.from_topic else "accepted"
-        must = replace(must, disposition=kind, code="", step=0, detail="")
+        must = replace(must, disposition="released" if stored.from_topic else "accepted")
     must = replace(must, arrival=arrival, time_source=time_source, branch=branch)
-    if must.disposition == "accepted" and must.code:
-        must = replace(must, code="", step=0, detail="")
+    must = replace(must, code="", step=0, detail="")
     if batch is not None and payload is not None and _is_it(batch, message, stored):
         statement = batch.statement
         must = replace(

@@ -107,7 +107,9 @@ class StoreAudit:
         laid, findings = commits.layout(place, found, fits)
         self._report.add(findings)
         laid = self._below(place, laid) + laid
-        context = spans.Context(log, place, self._judge, self._loader.accepted_digest)
+        uses = Counter(c.digest for c in set(found))
+        repeated = frozenset(digest for digest, count in uses.items() if count > 1)
+        context = spans.Context(log, place, self._judge, self._loader.accepted_digest, repeated)
         low = 0
         for chunk in self._chunks(laid):
             # The first chunk begins at 0: below a log's first commit nothing may stand.

@@ -41,12 +41,14 @@ class Context:
     """Where a span belongs. log: its number in the audit; place: log_id, topic, partition.
 
     accepted: digest of the accepted batch with a chain id and number, None if there is none.
+    repeated: digests that stand in more than one commit of the log.
     """
 
     log: int
     place: Mapping[str, Any]
     judge: Judge
     accepted: Callable[[bytes, int], bytes | None]
+    repeated: frozenset[bytes] = frozenset()
 
 
 def resolve(context: Context, span: Span, found: Sequence[Message]) -> Resolved:
@@ -91,7 +93,9 @@ def _repair(context: Context, span: Span, resolved: Resolved) -> None:
         last = min(span.last, span.first + _MOST_OFFSETS)
         free = [o for o in range(span.first, last + 1) if o not in there]
         events = commit.rows - sum(d.events for d in must if d.taken)
-        resolved.hole = Hole(context.log, span.first, span.last, missing, events, free)
+        odd = commit.digest in context.repeated or missing != span.last - span.first + 1
+        added = not must and odd
+        resolved.hole = Hole(context.log, span.first, span.last, missing, events, free, added)
 
 
 def _alternatives(
