@@ -7,15 +7,18 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.exceptions import Error
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from tests.conftest import Stack, running_stack, stack_variables
-from tests.local.conftest import kill
+from tests.local.conftest import connector, kill
 
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.settings import load
@@ -207,6 +210,41 @@ def test_a_process_that_does_not_start_says_why(tmp_path: Path):
         assert "broker" in stack_module.down(settings_of(env), print)
 
 
+def test_settings_that_a_running_stack_cannot_follow(own: Stack):
+    for variable, value, message in (
+        ("SEALTRAIL_PARTITIONS", "7", "other topics"),
+        ("SEALTRAIL_STORE_PASSWORD", "other", "another password"),
+        ("SEALTRAIL_LOCAL_KAFKA_PORT", "1", "runs on port"),
+    ):
+        started = time.monotonic()
+        with pytest.raises(ConfigurationError, match=message):
+            stack_module.up(settings_of({**own.env, variable: value}), print)
+        assert time.monotonic() - started < 10
+    # And nothing of it stays.
+    stack_module.up(settings_of({"SEALTRAIL_STATE_DIR": str(own.state_dir)}), print)
+
+
+def test_stops_in_time_with_a_query_running(own: Stack):
+    client = connector(own)()
+    endless = "SELECT sum(cityHash64(number)) FROM numbers(1000000000000)"
+
+    def ask() -> None:
+        with pytest.raises(Error):
+            client.query(endless)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    time.sleep(0.7)
+    said: list[str] = []
+    started = time.monotonic()
+    assert len(stack_module.down(settings_of(own.env), said.append)) == 3
+    assert said == []
+    assert time.monotonic() - started < 12
+    asker.join()
+    client.close()
+    stack_module.up(settings_of(own.env), print)
+
+
 def test_two_commands_at_a_time(own: Stack):
     with (
         stack_module._alone(settings_of(own.env)),
@@ -233,7 +271,7 @@ def test_a_foreign_process_is_never_signalled(tmp_path: Path):
         assert not ProcessId(other.pid, real).alive()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": "x", "started": 1}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": "x", "started": 1, "port": 2}'])
 def test_damaged_pid_files_count_as_none(tmp_path: Path, text: str):
     file = tmp_path / "x.json"
     file.write_text(text)

@@ -5,11 +5,12 @@ from typing import Final
 
 import httpx
 
-from sealtrail.errors import UnavailableError
+from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_local.broker import topics
 from sealtrail_local.settings import LocalSettings
 
 _TIMEOUT_S: Final = 2.0
+_AUTHENTICATION_FAILED: Final = "516"
 
 Check = Callable[[LocalSettings], str]
 
@@ -27,14 +28,15 @@ def broker(settings: LocalSettings) -> str:
     """Ask the broker for its topics.
 
     Raises:
-        UnavailableError: no answer, or not all topics.
+        UnavailableError: no answer.
+        ConfigurationError: other topics than the settings say.
     """
     identity, found = _metadata(settings)
     wanted = topics(settings)
     wrong = [name for name, count in wanted.items() if found.get(name) != count]
     if wrong:
-        raise UnavailableError(
-            f"the broker has other topics than the settings say: {', '.join(wrong)}",
+        raise ConfigurationError(
+            f"the running broker has other topics than the settings say: {', '.join(wrong)}",
             hint="`sealtrail local down`, then `up`, makes them anew",
         )
     return f"cluster {identity}, {len(wanted)} topics"
@@ -76,7 +78,8 @@ def store(settings: LocalSettings) -> str:
     """Ask the store, as its writer, for its version.
 
     Raises:
-        UnavailableError: no answer, or not to this password.
+        UnavailableError: no answer.
+        ConfigurationError: it has another password.
     """
     return "ClickHouse " + ask_store(settings, "SELECT version()", timeout_s=_TIMEOUT_S).strip()
 
@@ -91,6 +94,7 @@ def ask_store(settings: LocalSettings, sql: str, timeout_s: float) -> str:
 
     Raises:
         UnavailableError: no answer, or an error.
+        ConfigurationError: it has another password.
     """
     headers = {
         "X-ClickHouse-User": settings.store_user,
@@ -101,6 +105,11 @@ def ask_store(settings: LocalSettings, sql: str, timeout_s: float) -> str:
         answer = httpx.post(url, content=sql.encode(), headers=headers, timeout=timeout_s)
     except httpx.HTTPError as error:
         raise UnavailableError(f"the store does not answer: {error}") from error
+    if answer.headers.get("X-ClickHouse-Exception-Code") == _AUTHENTICATION_FAILED:
+        raise ConfigurationError(
+            f"the running store has another password for {settings.store_user}",
+            hint="`sealtrail local down`, then `up`, starts it with the one of local.env",
+        )
     if answer.is_error:
         raise UnavailableError(f"the store refuses: {answer.text.strip()[:500]}")
     return answer.text

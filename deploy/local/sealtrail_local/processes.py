@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 _POLL_S: Final = 0.05
+_LOG_BYTES: Final = 10 << 20
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
@@ -28,10 +29,12 @@ class ProcessId:
     Attributes:
         pid: its number.
         started: clock ticks after boot at which it started.
+        port: where it was told to listen.
     """
 
     pid: int
     started: int
+    port: int = 0
 
     def alive(self) -> bool:
         """Whether this very process still runs; one that only waits to be reaped does not."""
@@ -94,7 +97,7 @@ def read_pid_file(path: Path) -> ProcessId | None:
     """The process that a pid file names; None if there is no file or it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return ProcessId(int(content["pid"]), int(content["started"]))
+        return ProcessId(int(content["pid"]), int(content["started"]), int(content["port"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -106,14 +109,20 @@ def write_pid_file(path: Path, process: ProcessId) -> None:
     fresh.replace(path)
 
 
-def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> ProcessId:
+def spawn(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], port: int
+) -> ProcessId:
     """Start a process that outlives this one, with its output appended to a file.
 
     Args:
         command: program and arguments.
-        log: file for stdout and stderr.
+        log: file for stdout and stderr; an old one that has grown is put aside as `.1`.
         environment: of the process.
+        port: where it is told to listen.
     """
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -127,7 +136,7 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> 
     started = start_ticks(process.pid)
     # Popen would warn at its deletion that the child still runs, which is what we want of it.
     process.returncode = 0
-    return ProcessId(process.pid, -1 if started is None else started)
+    return ProcessId(process.pid, -1 if started is None else started, port)
 
 
 def port_free(port: int) -> bool:

@@ -24,6 +24,8 @@ FORMAT JSONCompactEachRow
 """
 _QUERY_TIMEOUT_S: Final = 60.0
 _SEND_TIMEOUT_S: Final = 30.0
+# Above what the broker keeps of a partition: anything that it once took, it takes again.
+_LARGEST_BYTES: Final = 10 << 20
 
 
 def republish(settings: LocalSettings) -> int:
@@ -73,6 +75,7 @@ def _publish(settings: LocalSettings, records: list[tuple[bytes, bytes]]) -> Non
             "bootstrap.servers": f"127.0.0.1:{settings.local_kafka_port}",
             "acks": "all",
             "enable.idempotence": True,  # keeps the order of arrival over retries
+            "message.max.bytes": _LARGEST_BYTES,
             "message.timeout.ms": int(_SEND_TIMEOUT_S * 1000),
         }
     )

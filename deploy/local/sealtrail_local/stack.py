@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from sealtrail import settings as common
-from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail.errors import ConfigurationError, SealtrailError, UnavailableError
 from sealtrail_local import envfile, health, republish
 from sealtrail_local.processes import (
     ProcessId,
@@ -115,10 +115,14 @@ def up(settings: LocalSettings, say: Say) -> LocalSettings:
         missing = [service for service in SERVICES if not _runs(service, settings, say)]
         for service in missing:
             _refuse_taken_port(service, settings)
+        for service in SERVICES:
+            if service not in missing:
+                _wait(service, settings)
+        # Not before: settings that what runs does not follow must not replace those that it does.
         envfile.write(settings)
         for service in missing:
             _start(service, settings)
-        for service in SERVICES:
+        for service in missing:
             _wait(service, settings)
         published = republish.republish(settings)
         if published:
@@ -171,6 +175,11 @@ def _runs(service: Service, settings: LocalSettings, say: Say) -> bool:
     file = service.pid_file(settings)
     process = read_pid_file(file)
     if process is not None and process.alive():
+        if process.port != service.port(settings):
+            raise ConfigurationError(
+                f"the {service.name} runs on port {process.port}, not {service.port(settings)}",
+                hint="`sealtrail local down` first, then `up`",
+            )
         return True
     if file.exists():
         say(f"{service.name} is not running any more: its stale pid file is removed")
@@ -197,7 +206,8 @@ def _refuse_taken_port(service: Service, settings: LocalSettings) -> None:
 
 def _start(service: Service, settings: LocalSettings) -> None:
     command = [sys.executable, "-m", "sealtrail_local", service.name]
-    process = spawn(command, service.log_file(settings), _environment(settings))
+    log, port = service.log_file(settings), service.port(settings)
+    process = spawn(command, log, _environment(settings), port)
     write_pid_file(service.pid_file(settings), process)
 
 
@@ -255,7 +265,7 @@ def _status(service: Service, settings: LocalSettings) -> Status:
         return Status(service.name, service.address(settings), "stopped", None, detail)
     try:
         detail = service.check(settings)
-    except UnavailableError as error:
+    except SealtrailError as error:
         return Status(service.name, service.address(settings), "failing", pid, error.message)
     return Status(service.name, service.address(settings), "running", pid, detail)
 
