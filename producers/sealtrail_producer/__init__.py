@@ -21,9 +21,10 @@ from sealtrail.event import (
     Protected,
 )
 from sealtrail_producer.pending import Receipt
+from sealtrail_producer.ports import Ports
 
 if TYPE_CHECKING:
-    from sealtrail_producer.trail import Ports, Trail
+    from sealtrail_producer.trail import Trail
 
 CREATE = EventType.CREATE
 TRANSFORM = EventType.TRANSFORM
@@ -67,8 +68,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Load what needs the extra when it is asked for: this room's settings are read without it."""
-    if name in {"Ports", "Trail"}:
+    if name == "Trail":
         from sealtrail_producer import trail
 
-        return getattr(trail, name)
+        return trail.Trail
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ from sealtrail_producer.adoption import Adoption
 from sealtrail_producer.chain_writer import ChainWriter, partition_of
 from sealtrail_producer.errors import SpoolError
 from sealtrail_producer.flusher import RETRY_S, Flusher
-from sealtrail_producer.intake import Intake
+from sealtrail_producer.intake import Intake, estimate
 from sealtrail_producer.pacing import Pacer
 from sealtrail_producer.registration import Registration
 from sealtrail_producer.sender import IDLE_S, POLL_S, Sender
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from sealtrail.dsse import Signer
     from sealtrail.event import ProvenanceEvent
     from sealtrail_producer.pending import Pending
+    from sealtrail_producer.ports import Ports
     from sealtrail_producer.settings import ProducerSettings
-    from sealtrail_producer.trail import Ports
 
 log = logging.getLogger(__name__)
 
@@ -327,15 +327,3 @@ def _typed(error: Exception) -> SealtrailError:
         return error
     log.error("a background thread of the SDK ended", exc_info=error)
     return UnavailableError(f"the SDK cannot go on: {type(error).__name__}: {error}")
-
-
-def estimate(event: ProvenanceEvent) -> int:
-    """Roughly the bytes of an event, without encoding it."""
-    size = 160 + len(event.activity) + 60 * len(event.parents)
-    for entity in event.inputs + event.outputs:
-        size += 64 + len(entity.namespace) + len(entity.name)
-    for name, value in event.attributes.items():
-        size += 8 + len(name) + len(value)
-    for personal in event.protected:
-        size += 40 + len(personal.ciphertext)
-    return size

@@ -151,3 +151,15 @@ class Intake:
         with self.condition:
             self.stuck = error
             self.condition.notify_all()
+
+
+def estimate(event: ProvenanceEvent) -> int:
+    """Roughly the bytes of an event, without encoding it."""
+    size = 160 + len(event.activity) + 60 * len(event.parents)
+    for entity in event.inputs + event.outputs:
+        size += 64 + len(entity.namespace) + len(entity.name)
+    for name, value in event.attributes.items():
+        size += 8 + len(name) + len(value)
+    for personal in event.protected:
+        size += 40 + len(personal.ciphertext)
+    return size

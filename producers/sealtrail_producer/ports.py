@@ -150,3 +150,19 @@ class GroupOffsets(Protocol):
 
     def abandon(self) -> None:
         """Forget it in a forked child."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The outside. Each is opened when it is needed first, and again after a fork.
+
+    transport: opens a connection to the brokers.
+    registry: opens the schema registry.
+    group: opens the consumer group that pacing looks at.
+    """
+
+    transport: Callable[[], Transport]
+    registry: Callable[[], Registry]
+    group: Callable[[], GroupOffsets] | None = None
+    clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
+    entropy: Entropy = system_entropy

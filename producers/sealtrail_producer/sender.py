@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from sealtrail.errors import ConfigurationError, SealtrailError, UnavailableError
 from sealtrail_producer import envelope
 from sealtrail_producer.errors import DeliveryError, MessageRefusedError, PartitionCountError
+from sealtrail_producer.in_order import InOrder
 from sealtrail_producer.pacing import REFRESH_S
 from sealtrail_producer.ports import BusyError, Delivery
 
@@ -38,35 +39,6 @@ POLL_S = 0.01
 IDLE_S = 0.5
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
 MAX_UNDER_WAY_BYTES = 16 * 1024 * 1024
-
-
-class InOrder:
-    """Tells up to where everything is done when single things are done in any order."""
-
-    def __init__(self) -> None:
-        self._open: deque[int] = deque()
-        self._done: set[int] = set()
-
-    def start(self, index: int) -> None:
-        """Something begins; indexes rise."""
-        self._open.append(index)
-
-    def done(self, index: int) -> int | None:
-        """Something is done: the last index with nothing open before it, if that moved."""
-        self._done.add(index)
-        last = None
-        while self._open and self._open[0] in self._done:
-            last = self._open.popleft()
-            self._done.discard(last)
-        return last
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._open.clear()
-        self._done.clear()
-
-    def __len__(self) -> int:
-        return len(self._open)
 
 
 class Sender:

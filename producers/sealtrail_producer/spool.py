@@ -23,13 +23,13 @@ import os
 import struct
 import threading
 from bisect import bisect_left
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 from sealtrail_producer import files, spool_record
 from sealtrail_producer.errors import SpoolDiskError, SpoolFullError
-from sealtrail_producer.spool_record import PREFIX, Record
+from sealtrail_producer.spool_record import Record
+from sealtrail_producer.spool_segment import Segment, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,24 +44,6 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 _ACKED = struct.Struct(">Q16s")
 
 Policy = Literal["always", "interval", "never"]
-
-
-@dataclass(slots=True)
-class _Segment:
-    """An open segment file: the byte offset of each record, and the end of the last one."""
-
-    first: int
-    path: Path
-    descriptor: int
-    starts: list[int] = field(default_factory=list)
-    size: int = 0
-
-    @property
-    def after(self) -> int:
-        return self.first + len(self.starts)
-
-    def end_of(self, position: int) -> int:
-        return self.starts[position + 1] if position + 1 < len(self.starts) else self.size
 
 
 class Spool:
@@ -94,7 +76,7 @@ class Spool:
         self._segment_bytes = min(segment_bytes, max(max_bytes // 4, 1))
         self._fsync = fsync
         self._lock = threading.Lock()
-        self._segments: list[_Segment] = []
+        self._segments: list[Segment] = []
         self._fresh = True
         self._dirty = False
         try:
@@ -127,12 +109,12 @@ class Spool:
 
     def _open_segment(self, path: Path, end: int | None) -> None:
         descriptor = os.open(path, os.O_RDWR)
-        segment = _Segment(int(path.stem), path, descriptor)
+        segment = Segment(int(path.stem), path, descriptor)
         length = os.fstat(descriptor).st_size
         # A later segment that begins with an index of this one was written because this one
         # failed: it counts.
         while end is None or segment.after < end:
-            record, size = _read_at(segment, segment.after, segment.size)
+            record, size = read_at(segment, segment.after, segment.size)
             if record is None:
                 break
             segment.starts.append(segment.size)
@@ -200,7 +182,7 @@ class Spool:
         segment.starts.append(segment.size)
         segment.size += len(data)
 
-    def _writable(self) -> _Segment:
+    def _writable(self) -> Segment:
         if not self._fresh and self._segments[-1].size < self._segment_bytes:
             return self._segments[-1]
         if self._dirty and self._segments:
@@ -209,7 +191,7 @@ class Spool:
             self._dirty = False
         path = self.folder / f"{self.next_index:020d}{SUFFIX}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        self._segments.append(_Segment(self.next_index, path, descriptor))
+        self._segments.append(Segment(self.next_index, path, descriptor))
         files.sync_folder(self.folder)
         self._fresh = False
         return self._segments[-1]
@@ -253,7 +235,7 @@ class Spool:
             for segment in self._segments:
                 if index < segment.after and segment.starts:
                     wanted = max(index, segment.first)
-                    record, _ = _read_at(segment, wanted, segment.starts[wanted - segment.first])
+                    record, _ = read_at(segment, wanted, segment.starts[wanted - segment.first])
                     if record is None:
                         raise SpoolDiskError(
                             f"{segment.path}: record {wanted} cannot be read any more",
@@ -292,7 +274,7 @@ class Spool:
                 os.pwrite(self._acked_file, raw, 0)
             self._drop_acknowledged()
 
-    def _pending_in(self, segment: _Segment, upto: int | None = None) -> int:
+    def _pending_in(self, segment: Segment, upto: int | None = None) -> int:
         """Bytes of a segment that are not acknowledged, up to an index (inclusive)."""
         low = min(max(self.acked + 1 - segment.first, 0), len(segment.starts))
         high = len(segment.starts)
@@ -310,7 +292,7 @@ class Spool:
         del self._segments[: max(keep, 0)]
 
     @staticmethod
-    def _remove(segment: _Segment) -> None:
+    def _remove(segment: Segment) -> None:
         os.close(segment.descriptor)
         with contextlib.suppress(OSError):
             segment.path.unlink()
@@ -331,17 +313,6 @@ class Spool:
         if self._acked_file >= 0:
             os.close(self._acked_file)
             self._acked_file = -1
-
-
-def _read_at(segment: _Segment, index: int, offset: int) -> tuple[Record | None, int]:
-    prefix = os.pread(segment.descriptor, PREFIX.size, offset)
-    if len(prefix) < PREFIX.size:
-        return None, 0
-    length, _ = PREFIX.unpack(prefix)
-    if length > spool_record.MAX_BODY:
-        return None, 0
-    body = os.pread(segment.descriptor, length, offset + PREFIX.size)
-    return spool_record.decode(index, prefix, body), PREFIX.size + length
 
 
 def _acked_digest(number: int) -> bytes:

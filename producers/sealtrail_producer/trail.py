@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import ConfigurationError, SealtrailError
@@ -21,41 +20,24 @@ from sealtrail.settings import load
 from sealtrail_producer import build, signing
 from sealtrail_producer.core import Core
 from sealtrail_producer.errors import TrailClosedError
-from sealtrail_producer.files import safe_name
-from sealtrail_producer.pending import Pending, Receipt
-from sealtrail_producer.ports import Clock, Entropy, GroupOffsets, Registry, SystemClock, Transport
+from sealtrail_producer.pending import Receipt
+from sealtrail_producer.ports import Ports, SystemClock
 from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
     from uuid import UUID
 
     from sealtrail.dsse import Signer
     from sealtrail.event import Actor, Code, EntityRef, ParentRef, Protected
+    from sealtrail_producer.ports import Clock
 
 log = logging.getLogger(__name__)
 
 SALT_POOL = 4096
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The outside. Each is opened when it is needed first, and again after a fork.
-
-    transport: opens a connection to the brokers.
-    registry: opens the schema registry.
-    group: opens the consumer group that pacing looks at.
-    """
-
-    transport: Callable[[], Transport]
-    registry: Callable[[], Registry]
-    group: Callable[[], GroupOffsets] | None = None
-    clock: Clock = SystemClock()  # noqa: RUF009 - it has no state
-    entropy: Entropy = os.urandom
 
 
 class Trail:
@@ -120,7 +102,7 @@ class Trail:
         settings = settings or load(ProducerSettings)
         if overrides:
             settings = _changed(settings, overrides)
-        signers = load_signers(settings, producer)
+        signers = signing.load_signers(settings, producer)
         # Here and not above: importing the SDK must not need the Kafka client.
         from sealtrail_producer import kafka
 
@@ -324,33 +306,6 @@ def _changed(settings: ProducerSettings, overrides: dict[str, Any]) -> ProducerS
         raise ConfigurationError(f"setting {name}: {first['msg']}") from error
 
 
-def key_files(settings: ProducerSettings, producer: str) -> list[Path]:
-    """The key files of a producer: SEALTRAIL_KEY_FILE, else NAME.pem and NAME.ml-dsa-44.pem."""
-    from pathlib import Path
-
-    if settings.key_file:
-        return [Path(name) for name in settings.key_file.split(os.pathsep) if name]
-    folder = settings.state_dir / "keys"
-    post_quantum = folder / f"{safe_name(producer)}.ml-dsa-44.pem"
-    return [
-        folder / f"{safe_name(producer)}.pem",
-        *([post_quantum] if post_quantum.exists() else []),
-    ]
-
-
-def load_signers(settings: ProducerSettings, producer: str) -> list[signing.KeySigner]:
-    """The keys of a producer, decrypted.
-
-    Raises:
-        KeyFileError: one is missing, open to others or does not decrypt.
-    """
-    return signing.load_all(
-        key_files(settings, producer),
-        settings.key_passphrase.get_secret_value(),
-        settings.key_passphrase_file,
-    )
-
-
 # Held until they are closed: a trail that the caller forgot still has events in memory.
 _trails: set[Trail] = set()
 
@@ -371,4 +326,4 @@ def _forked_all() -> None:
 atexit.register(_close_all)
 os.register_at_fork(after_in_child=_forked_all)
 
-__all__ = ["Pending", "Ports", "Trail", "key_files"]
+__all__ = ["Ports", "Trail"]

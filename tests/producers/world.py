@@ -11,9 +11,10 @@ from sealtrail.chain import Chains, Link
 from sealtrail.records import Directory, TrustRoot
 from sealtrail_producer.authority import Authority
 from sealtrail_producer.fakes import FakeBroker, FakeClock, FakeRegistry
+from sealtrail_producer.ports import Ports
 from sealtrail_producer.settings import ProducerSettings
 from sealtrail_producer.signing import KeySigner
-from sealtrail_producer.trail import Ports, Trail
+from sealtrail_producer.trail import Trail
 
 if TYPE_CHECKING:
     from pathlib import Path
