@@ -29,7 +29,7 @@ class ProcessId:
     Attributes:
         pid: its number.
         started: clock ticks after boot at which it started.
-        port: where it was told to listen.
+        port: where it was told to listen; 0 if that is not known.
     """
 
     pid: int
@@ -97,8 +97,8 @@ def read_pid_file(path: Path) -> ProcessId | None:
     """The process that a pid file names; None if there is no file or it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return ProcessId(int(content["pid"]), int(content["started"]), int(content["port"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return ProcessId(int(content["pid"]), int(content["started"]), int(content.get("port", 0)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

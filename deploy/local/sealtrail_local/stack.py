@@ -175,7 +175,7 @@ def _runs(service: Service, settings: LocalSettings, say: Say) -> bool:
     file = service.pid_file(settings)
     process = read_pid_file(file)
     if process is not None and process.alive():
-        if process.port != service.port(settings):
+        if process.port not in {0, service.port(settings)}:
             raise ConfigurationError(
                 f"the {service.name} runs on port {process.port}, not {service.port(settings)}",
                 hint="`sealtrail local down` first, then `up`",
