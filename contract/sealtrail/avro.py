@@ -55,9 +55,13 @@ class Codec:
         self.schema = schema
         self.parsed = check_schema(schema)
         self.fingerprint = fingerprint(schema)
-        self._maps = _mentions(self.parsed, "map")
+        fields = _fields(self.parsed)
+        # An event has one map, among its own fields: no need to walk through all of its value.
+        self._maps = tuple(f["name"] for f in fields if _is_flat_map(f["type"]))
+        others = [f["type"] for f in fields if f["name"] not in self._maps] or [self.parsed]
+        self._deep_maps = _mentions(others, "map")
         # Ints deeper down (heartbeat_s) have narrower limits of their own, beside their records.
-        self._ints = tuple(f["name"] for f in _fields(self.parsed) if f["type"] == "int")
+        self._ints = tuple(f["name"] for f in fields if f["type"] == "int")
 
     def encode(self, value: Any) -> bytes:
         """Canonical bytes of a value.
@@ -69,11 +73,19 @@ class Codec:
         try:
             if any(not INT_MIN <= value[name] <= INT_MAX for name in self._ints):
                 raise MalformedError("value does not fit the schema: an int exceeds 32 bits")
-            ordered = _ordered(value) if self._maps else value
-            fastavro.schemaless_writer(out, self.parsed, ordered, strict=True)
+            fastavro.schemaless_writer(out, self.parsed, self._arranged(value), strict=True)
         except ENCODE_ERRORS as error:
             raise MalformedError(f"value does not fit the schema: {error}") from None
         return out.getvalue()
+
+    def _arranged(self, value: Any) -> Any:
+        """The value with its maps in canonical order."""
+        if self._deep_maps:
+            return _ordered(value)
+        for name in self._maps:
+            if len(value[name]) > 1:
+                value = {**value, name: _ordered(value[name])}
+        return value
 
     def decode(self, data: bytes) -> Any:
         """The value that canonical bytes stand for.
@@ -101,6 +113,11 @@ class Codec:
             return fastavro.schemaless_reader(BytesIO(data), self.parsed, None)
         except DECODE_ERRORS as error:
             raise MalformedError(f"cannot be decoded: {type(error).__name__}") from None
+
+
+def _is_flat_map(schema: Schema) -> bool:
+    is_map = isinstance(schema, dict) and schema["type"] == "map"
+    return is_map and not _mentions(schema["values"], "map")
 
 
 def _fields(schema: Schema) -> list[Any]:

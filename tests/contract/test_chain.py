@@ -197,6 +197,20 @@ def test_b3_replays_are_duplicates_at_any_age(monkeypatch: pytest.MonkeyPatch) -
     assert chains.place(forged(FIVE[0]), stored).branch == 1
 
 
+def test_rows_read_twice_rebuild_the_same_mark() -> None:
+    chains, twice = Chains(), Chains()
+    for link in FIVE:
+        chains.apply(link)
+        twice.apply(link)
+        twice.apply(link)
+    one, other = chains.by_id[CHAIN], twice.by_id[CHAIN]
+    assert (one.next_batch, one.next_seq, one.head) == (
+        other.next_batch,
+        other.next_seq,
+        other.head,
+    )
+
+
 def test_hashes_beyond_a_gap_are_looked_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sealtrail.chain_state.RECENT", 1)
     chains = Chains()

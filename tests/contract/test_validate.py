@@ -29,9 +29,13 @@ def restated(events: list[bytes] = EVENTS, **changes: Any) -> bytes:
     return w.framed(w.seal(replace(STATEMENT, **changes).encode(), events))
 
 
-def test_an_honest_batch_is_verified() -> None:
-    value = w.Producer(keys=(w.ORDERS, w.ORDERS_PQ)).send(5)
-    result = w.judge(value)
+@pytest.mark.parametrize(
+    "keys",
+    [(w.ORDERS,), (w.ORDERS_PQ,), (w.ORDERS, w.ORDERS_PQ)],
+    ids=["Ed25519", "ML-DSA-44", "both"],
+)
+def test_an_honest_batch_is_verified(keys: tuple[w.TestKey, ...]) -> None:
+    result = w.judge(w.Producer(keys=keys).send(5))
     assert isinstance(result, VerifiedBatch)
     assert result.leaf_hashes == tuple(merkle.leaf_hash(e) for e in result.envelope.events)
     assert result.occurred_at == tuple(w.NOW - 1000 + i for i in range(5))
