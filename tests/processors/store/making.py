@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from sealtrail import avro, ids, merkle
 from sealtrail.batch import SignedBatch, frame
@@ -104,8 +106,6 @@ class Maker:
                 prefixes.append(causal_prefix(data))
             except Exception:  # noqa: BLE001 - hostile events of a test need no prefix
                 prefixes.append((0, []))
-        from hashlib import sha256
-
         digest = sha256(envelope.statement).digest()
         self.batch_seq += 1
         self.next_seq += len(events)
@@ -177,3 +177,6 @@ class Maker:
     def flush(self, judged: list[Judged], first: int | None = None) -> Flush:
         """A flush of messages."""
         return Flush(self.log, judged[0].message.offset if first is None else first, tuple(judged))
+
+
+Make = Callable[..., Maker]

@@ -1,0 +1,262 @@
+"""A flush that is done again, with these boundaries or others, by this worker or a zombie."""
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.processors.store.making import NOW, Make, Maker, event
+
+from sealtrail.findings import Code, Disposition
+from sealtrail.statement import ZERO, Heartbeat
+from sealtrail.validate import Refused
+from sealtrail_processor import rebuild
+from sealtrail_processor.model import Finding, Flush, Judged, Log
+from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.store import ClickHouseStore, StoreUnavailable
+
+VIEWS = (
+    "events",
+    "edges_by_parent",
+    "edges_by_child",
+    "entity_events",
+    "batches",
+    "payloads",
+    "dispositions",
+    "findings",
+    "quarantine",
+)
+
+
+def visible(store: ClickHouseStore, log: Log):
+    """Count and content of everything that readers see of a log."""
+    return {
+        view: store.query(
+            f"SELECT count(), sum(cityHash64(*)) FROM committed_{view} WHERE log_id = {{l:String}}",
+            {"l": log.log_id},
+        )[0]
+        for view in VIEWS
+    }
+
+
+def counts(store: ClickHouseStore, log: Log):
+    return {view: count for view, (count, _) in visible(store, log).items()}
+
+
+def mixed(m: Maker):
+    """Messages of all kinds: 9 events."""
+    judged = m.accept(4, 2)
+    judged.append(m.refused(b"rubbish", Refused(Code.MALFORMED, 1, "not framed")))
+    judged.append(m.refused(None, Refused(Code.MALFORMED, 1, "no value")))
+    waits = Refused(Code.UNKNOWN_KEY, 3, "no record of key")
+    judged.append(m.refused(b"later", waits, Disposition.PARKED))
+    found = (Finding(Code.AHEAD, "90 s", m.chain_id, 2, None, m.chain_id, 90_000_000, 10**6),)
+    judged.append(m.judged(m.batch([event(m.rng).encode() for _ in range(3)]), findings=found))
+    first = judged[0]
+    judged.append(
+        Judged(
+            m.message(b"again"), m.arrival, "LOG_APPEND", Disposition.DUPLICATE, batch=first.batch
+        )
+    )
+    beat = Heartbeat((ZERO,), m.chain_id, 2, m.head, NOW)
+    judged.append(
+        Judged(m.message(b"beat"), m.arrival, "LOG_APPEND", Disposition.HEARTBEAT, heartbeat=beat)
+    )
+    return judged
+
+
+def test_all_rows_of_a_flush(store: ClickHouseStore, sink: ClickHouseSink, maker: Make):
+    m = maker()
+    judged = mixed(m)
+    sink.write(m.flush(judged))
+    seen = counts(store, m.log)
+    assert seen["events"] == 9
+    assert seen["dispositions"] == len(judged)
+    assert seen["batches"] == seen["payloads"] == 3
+    assert seen["quarantine"] == 3
+    assert seen["findings"] == 4
+    rows = store.query(
+        "SELECT first_offset, last_offset, kind, messages, rows FROM commits"
+        " WHERE log_id = {l:String}",
+        {"l": m.log.log_id},
+    )
+    assert rows == [(0, len(judged) - 1, "flush", len(judged), 9)]
+
+
+def test_payloads_and_quarantine_hold_the_very_bytes(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    judged = mixed(m)
+    sink.write(m.flush(judged))
+    kept = store.query(
+        "SELECT offset, hex(key), hex(value), headers.name, arrayMap(x -> hex(x), headers.value)"
+        " FROM committed_payloads WHERE log_id = {l:String} ORDER BY offset",
+        {"l": m.log.log_id},
+    )
+    assert kept == [
+        (j.message.offset, m.chain_id.hex().upper(), j.message.value.hex().upper(),
+         ["content-type"], ["78"])
+        for j in judged
+        if j.disposition is Disposition.ACCEPTED
+    ]  # fmt: skip
+    kept = store.query(
+        "SELECT offset, value, code, step, detail FROM committed_quarantine"
+        " WHERE log_id = {l:String} ORDER BY offset",
+        {"l": m.log.log_id},
+    )
+    assert kept == [
+        (2, "rubbish", "MALFORMED", 1, "not framed"),
+        (3, None, "MALFORMED", 1, "no value"),
+        (4, "later", "UNKNOWN_KEY", 3, "no record of key"),
+    ]
+
+
+def test_the_same_flush_twice_is_the_same_rows(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    flush = m.flush(mixed(m))
+    sink.write(flush)
+    once = visible(store, m.log)
+    sink.write(flush)
+    assert visible(store, m.log) == once
+
+
+def test_other_boundaries_give_the_same_rows(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    judged = mixed(m)
+    sink.write(m.flush(judged))
+    once = visible(store, m.log)
+    sink.write(m.flush(judged[:2]))
+    sink.write(m.flush(judged[2:6]))
+    sink.write(m.flush(judged[6:]))
+    assert visible(store, m.log) == once
+    assert rebuild.cursor(store, m.log) == len(judged)
+    assert [c.next_seq for c in rebuild.chains(store, m.log.topic, 3).by_id.values()] == [9]
+
+
+def test_a_zombie_that_wakes_up_late_is_harmless(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    judged = mixed(m) + m.accept(2, 2)
+    sink.write(m.flush(judged[:4]))
+    sink.write(m.flush(judged[4:]))
+    once = visible(store, m.log)
+    sink.write(m.flush(judged[:9]))
+    sink.write(m.flush(judged[2:5]))
+    assert visible(store, m.log) == once
+    assert rebuild.cursor(store, m.log) == len(judged)
+
+
+class CrashError(Exception):
+    """The worker is gone."""
+
+
+class Dying:
+    """A store that lets some calls through, and then none; the last one may have been done."""
+
+    def __init__(self, store: ClickHouseStore, calls: int, after: bool) -> None:
+        self.store, self.calls, self.after = store, calls, after
+        self.database = store.database
+
+    def _step(self, call: Callable[[], None]) -> None:
+        self.calls -= 1
+        if self.calls < 0 and not self.after:
+            raise CrashError
+        call()
+        if self.calls < 0:
+            raise CrashError
+
+    def insert(self, *arguments: Any) -> None:
+        self._step(lambda: self.store.insert(*arguments))
+
+    def insert_avro(self, *arguments: Any) -> None:
+        self._step(lambda: self.store.insert_avro(*arguments))
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("calls", range(7))
+def test_a_crash_at_any_insert_leaves_nothing_visible_and_a_redo_is_exact(
+    store: ClickHouseStore, maker: Make, calls: int, after: bool
+):
+    m = maker()
+    judged = mixed(m)
+    whole = m.flush(judged)
+    # events, dispositions, batches, payloads, findings, quarantine, heartbeats, then the commit
+    with pytest.raises(CrashError):
+        ClickHouseSink(Dying(store, calls, after), secrets.randbits).write(whole)
+    assert counts(store, m.log) == dict.fromkeys(VIEWS, 0)
+    assert rebuild.cursor(store, m.log) is None
+    assert rebuild.chains(store, m.log.topic, 3).by_id == {}
+    sink = ClickHouseSink(store, secrets.randbits)
+    sink.write(m.flush(judged[:5]))
+    sink.write(m.flush(judged[5:]))
+    redone = visible(store, m.log)
+    twin = maker()
+    fresh = dataclasses.replace(
+        whole, log=dataclasses.replace(m.log, log_id=twin.log.log_id + "-twin")
+    )
+    sink.write(fresh)
+    clean = counts(store, fresh.log)
+    assert {k: n for k, (n, _) in redone.items()} == clean
+    assert clean["events"] == 9
+
+
+def test_only_what_is_committed_is_visible(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    judged = m.accept(2, 2, 2)
+    sink.write(m.flush(judged[:1]))
+    # The third is written and committed, the second is a hole: a worker never does this.
+    sink.write(m.flush(judged[2:]))
+    assert counts(store, m.log)["events"] == 2
+    assert rebuild.cursor(store, m.log) == 1
+    sink.write(m.flush(judged[1:2]))
+    assert counts(store, m.log)["events"] == 6
+    assert rebuild.cursor(store, m.log) == 3
+
+
+def test_a_month_that_begins_in_a_flush(store: ClickHouseStore, sink: ClickHouseSink, maker: Make):
+    october = 1_790_812_800_000_000
+    m = maker(arrival=october - 1500, step_us=1000)
+    judged = m.accept(3, 2, 4)
+    sink.write(m.flush(judged))
+    rows = store.query(
+        "SELECT toYYYYMM(arrival) AS month, count() FROM committed_events"
+        " WHERE log_id = {l:String} GROUP BY month ORDER BY month",
+        {"l": m.log.log_id},
+    )
+    assert rows == [(202609, 5), (202610, 4)]
+
+
+def test_a_large_flush_is_split_and_complete(store: ClickHouseStore, maker: Make):
+    m = maker()
+    sink = ClickHouseSink(store, secrets.randbits, max_rows=50)
+    sink.write(m.flush(m.accept(*[7] * 30)))
+    assert counts(store, m.log)["events"] == 210
+
+
+def test_holes_in_the_log_and_lost_offsets(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker(offset=10)
+    sink.write_lost(m.log, 0, 9, NOW)
+    judged = m.accept(1)
+    m.offset += 5  # control records, compaction
+    judged += m.accept(1)
+    sink.write(Flush(m.log, 10, tuple(judged)))
+    assert rebuild.cursor(store, m.log) == 17
+    assert counts(store, m.log)["events"] == 2
+
+
+def test_a_store_that_is_away_is_unavailable(maker: Make):
+    store = ClickHouseStore("http://127.0.0.1:9", "nobody", "secret")
+    with pytest.raises(StoreUnavailable) as raised:
+        rebuild.cursor(store, maker().log)
+    assert "secret" not in str(raised.value)
