@@ -43,6 +43,9 @@ _SYSTEM: Final = (
     "/sys/devices/system", "/sys/fs/cgroup", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat",
     "/proc/loadavg", "/proc/filesystems", "/proc/self/statm", "/proc/self/stat",
     "/proc/self/status", "/proc/self/maps", "/proc/self/cgroup", "/proc/self/mountinfo",
+    # Without it the engine looks for these values behind `environ`, which putenv has moved: a crash
+    # at loading, or not, by what lies there.
+    "/proc/self/auxv",
 )  # fmt: skip
 
 
