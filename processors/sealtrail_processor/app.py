@@ -67,8 +67,8 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
         processing_guarantee="at_least_once",
         key_serializer="raw",
         value_serializer="raw",
-        # Prefetched messages are held in memory: as many as two flushes take.
-        stream_buffer_maxsize=2 * settings.flush_messages,
+        # Prefetched messages are held in memory beside those of the flush under way.
+        stream_buffer_maxsize=64,
         stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,

@@ -1,0 +1,255 @@
+"""The worker as a process, over the embedded stack and the real SDK."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+from tests.conftest import free_ports
+
+from sealtrail.event import EntityRef, EventType
+from sealtrail_processor import rebuild
+from sealtrail_processor.kafka_io import KeysTopic
+from sealtrail_processor.model import Log
+from sealtrail_processor.store import ClickHouseStore
+from sealtrail_producer import Trail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Stack
+
+SEALTRAIL = str(Path(sys.executable).with_name("sealtrail"))
+TOPIC = "provenance.events"
+PRODUCER = "pipeline-test"
+
+
+class Bench:
+    """Processes around one stack, with a consumer group of their own."""
+
+    def __init__(self, stack: Stack, log: Path) -> None:
+        self.log = log
+        self.group = f"pipeline-{uuid.uuid4().hex[:8]}"
+        [port] = free_ports(1)
+        self.health = f"http://127.0.0.1:{port}"
+        plain = {k: v for k, v in os.environ.items() if not k.startswith("SEALTRAIL_")}
+        self.settings = stack.env | {
+            "SEALTRAIL_GROUP": self.group,
+            "SEALTRAIL_HEALTH_PORT": str(port),
+            "SEALTRAIL_SESSION_TIMEOUT_S": "6",
+        }
+        self.env = plain | self.settings
+        self.kafka = {"bootstrap.servers": stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"]}
+        self.store = ClickHouseStore(
+            stack.env["SEALTRAIL_STORE_URL"],
+            stack.env["SEALTRAIL_STORE_USER"],
+            stack.env["SEALTRAIL_STORE_PASSWORD"],
+        )
+
+    def run(self, *args: str) -> Any:
+        """A command of ours; what it prints as JSON."""
+        done = subprocess.run(
+            [SEALTRAIL, *args, "--json"], env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker that is ready; it is asked to stop at the end."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen([SEALTRAIL, "worker"], env=self.env, stdout=log, stderr=log)
+        try:
+            self.wait_for(self.ready, process)
+            yield process
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(timeout=10) == 0
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def ready(self) -> bool:
+        """Whether the worker says so."""
+        try:
+            return httpx.get(f"{self.health}/readyz", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait_for(
+        self, what: Callable[[], Any], process: subprocess.Popen[bytes], seconds: float = 60
+    ) -> None:
+        """Wait until something is true, while a worker lives."""
+        end = time.monotonic() + seconds
+        while not what():
+            assert process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < end, self.log.read_text()[-3000:]
+            time.sleep(0.2)
+
+    def number(self, sql: str, **values: Any) -> int:
+        """The one number that a question has for an answer."""
+        return int(self.store.query(f"SELECT {sql}", values)[0][0])
+
+    def events(self, activity: str) -> int:
+        """Events that readers see."""
+        return self.number("count() FROM provenance.events WHERE activity = {a:String}", a=activity)
+
+    def disposed(self, name: str) -> int:
+        """Offsets of which became this."""
+        return self.number("count() FROM dispositions FINAL WHERE disposition = {d:String}", d=name)
+
+    def found(self, code: str) -> int:
+        """Findings with this code."""
+        return self.number("count() FROM findings FINAL WHERE code = {c:String}", c=code)
+
+    def on_topic(self, topic: str) -> list[tuple[int, Any]]:
+        """All messages of a topic."""
+        with closing(KeysTopic(self.kafka, topic)) as reader:
+            return reader.read_to_end()
+
+    def produce(self, partition: int, value: bytes) -> None:
+        """A message by anybody."""
+        producer = Producer(self.kafka)
+        producer.produce(TOPIC, value, partition=partition)
+        assert producer.flush(10) == 0
+
+
+@pytest.fixture
+def bench(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    made = Bench(stack, tmp_path / "worker.log")
+    for name, value in made.settings.items():
+        monkeypatch.setenv(name, value)
+    made.run("store", "migrate")
+    made.run("keys", "setup-dev", "--producer", PRODUCER)
+    yield made
+    made.store.close()
+
+
+def emit(activity: str, count: int, instance: str = "") -> None:
+    """Events of the SDK, each but the first with the one before it as its parent."""
+    with Trail.from_env(producer=PRODUCER, instance=instance or uuid.uuid4().hex) as trail:
+        before = None
+        for number in range(count):
+            before = trail.emit(
+                activity,
+                event_type=EventType.TRANSFORM,
+                outputs=[EntityRef("test", f"thing/{number}")],
+                parents=[] if before is None else [before.reference],
+            )
+        trail.flush(timeout=30)
+
+
+def last_batch(bench: Bench) -> tuple[int, bytes]:
+    """The last message that holds events, with its partition."""
+    taken = [(n, m.value) for n, m in bench.on_topic(TOPIC) if m.value and len(m.value) > 1000]
+    return taken[-1]
+
+
+def test_from_the_sdk_to_views_links_alerts_and_back_out_of_quarantine(bench: Bench) -> None:
+    activity = f"test.{bench.group}"
+    late = f"late-{bench.group}"
+    with bench.worker() as process:
+        emit(activity, 300)
+        bench.wait_for(lambda: bench.events(activity) == 300, process)
+        verified = (
+            "count() FROM provenance.links WHERE verdict = 'VERIFIED' AND child_id IN "
+            "(SELECT event_id FROM provenance.events WHERE activity = {a:String})"
+        )
+        bench.wait_for(lambda: bench.number(verified, a=activity) == 299, process)
+
+        number, value = last_batch(bench)
+        duplicates = bench.disposed("duplicate")
+        bench.produce(number, value)
+        bench.wait_for(lambda: bench.disposed("duplicate") == duplicates + 1, process)
+
+        forged = bench.found("BAD_ROOT")
+        bench.produce(number, value[:-20] + bytes([value[-20] ^ 1]) + value[-19:])
+        bench.wait_for(lambda: bench.found("BAD_ROOT") == forged + 1, process)
+        bench.wait_for(lambda: bench.on_topic("provenance.quarantine"), process)
+        copied = bench.on_topic("provenance.quarantine")[-1][1]
+        assert dict(copied.headers)["__connect.errors.exception.class.name"] == b"BAD_ROOT"
+        alert = json.loads(bench.on_topic("provenance.alerts")[-1][1].value)
+        assert alert["finding_info"]["types"] == ["BAD_ROOT"]
+
+        bench.run("keys", "new", "--producer", late)
+        bench.run("emit", late, "--producer", late)
+        parked = [q for q in bench.run("quarantine", "list") if q["code"] == "UNKNOWN_KEY"]
+        while not parked:
+            time.sleep(0.2)
+            parked = [q for q in bench.run("quarantine", "list") if q["code"] == "UNKNOWN_KEY"]
+        shown = bench.run("quarantine", "show", parked[-1]["id"])
+        assert shown["statement"]["producer"] == late
+        bench.run("keys", "register", "--producer", late)
+        bench.wait_for(lambda: bench.events(late) == 1, process)
+        assert bench.disposed("released") >= 1
+        metrics = httpx.get(f"{bench.health}/metrics").text
+        assert "sealtrail_lag_messages" in metrics
+
+
+def test_the_stores_cursor_counts_whatever_the_group_says(bench: Bench) -> None:
+    """With the group's commit absent, behind, equal and ahead: nothing twice, nothing left out."""
+    activity = f"test.cursor.{bench.group}"
+    before = bench.number("count() FROM dispositions")
+
+    def judged_once() -> bool:
+        offsets = bench.number("uniqExact(log_id, partition, offset) FROM dispositions")
+        return offsets == bench.number("count() FROM dispositions")
+
+    with bench.worker() as process:
+        assert bench.number("count() FROM dispositions") == before  # absent
+        for count in (3, 6):
+            emit(activity, 3, instance=bench.group)
+            bench.wait_for(lambda n=count: bench.events(activity) == n, process)
+        process.kill()  # before the group's next commit, which stays behind
+        process.wait()
+    with bench.worker() as process:
+        emit(activity, 3, instance=bench.group)
+        bench.wait_for(lambda: bench.events(activity) == 9, process)
+        time.sleep(2)  # the group commits
+    assert judged_once()
+    with bench.worker():
+        assert judged_once()  # equal
+    [where] = bench.store.query(
+        "SELECT DISTINCT log_id, topic, partition FROM batches WHERE instance = {i:String}",
+        {"i": bench.group},
+    )
+    end = rebuild.cursor(bench.store, Log(*where))
+    # The store forgets its commits: the group's are ahead of it now.
+    bench.store.command(
+        f"ALTER TABLE sealtrail.commits DELETE WHERE log_id = '{where[0]}' "
+        f"AND partition = {where[2]} SETTINGS mutations_sync = 2"
+    )
+    assert rebuild.cursor(bench.store, Log(*where)) is None
+    with bench.worker() as process:
+        bench.wait_for(lambda: rebuild.cursor(bench.store, Log(*where)) == end, process)
+    assert bench.events(activity) == 9
+
+
+def test_it_stops_in_time_while_the_store_is_away(bench: Bench, stack: Stack) -> None:
+    with bench.worker() as process:
+        status = bench.run("local", "status")
+        store = next(s["pid"] for s in status if s["service"] == "store")
+        os.kill(store, signal.SIGSTOP)
+        try:
+            emit(f"test.away.{bench.group}", 1)
+            time.sleep(2)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+            assert time.monotonic() - began < 10
+        finally:
+            os.kill(store, signal.SIGCONT)
+    with bench.worker() as process:
+        bench.wait_for(lambda: bench.events(f"test.away.{bench.group}") == 1, process)
