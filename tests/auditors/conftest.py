@@ -29,7 +29,7 @@ from sealtrail_processor.store import ClickHouseStore
 TABLES = [
     *("events", "edges_by_parent", "edges_by_child", "entity_events", "batches", "payloads"),
     *("dispositions", "quarantine", "quarantine_acts", "findings", "commits", "receipts"),
-    *("heartbeats", "link_verdicts", "key_records"),
+    *("heartbeats", "link_verdicts", "key_records", "commit_ends"),
 ]
 
 
@@ -87,6 +87,10 @@ class Room:
 
     def bring_back(self) -> None:
         """Undo what was tampered with."""
+        if "commits" in self.touched:
+            # A view behind commits fills it.
+            self.store.command("TRUNCATE TABLE sealtrail.commit_ends")
+            self.touched.discard("commit_ends")
         for table in self.touched:
             self.store.command(f"TRUNCATE TABLE sealtrail.{table}")
             self.store.command(

@@ -409,7 +409,25 @@ def test_the_same_row_twice_is_one_row(world: World):
 
 
 def test_leftovers_above_the_committed_offset_are_no_finding_while_young(world: World):
-    world.change("ALTER TABLE commits DELETE WHERE first_offset = 10")
+    world.change(
+        "ALTER TABLE commits DELETE WHERE first_offset = 10",
+        "ALTER TABLE commit_ends UPDATE last_offset = 9, covered = 10 WHERE last_offset = 10",
+    )
     report = world.room.audit(settled=0)
     assert report.findings == []
     assert any("wait" in note for note in report.notes)
+
+
+def test_what_readers_see_is_cut_short(world: World):
+    world.change("ALTER TABLE commit_ends DELETE WHERE last_offset = 10")
+    assert world.findings() == [("ROW_CHANGED", "commit_ends", -1, "last_offset")]
+
+
+def test_the_last_commit_deleted_is_seen_at_once_by_what_readers_are_shown(world: World):
+    world.change("ALTER TABLE commits DELETE WHERE first_offset = 10")
+    (finding,) = world.room.audit(settled=0).findings
+    assert (str(finding.code), finding.table, finding.key["first_offset"]) == (
+        "ROW_MISSING",
+        "commits",
+        10,
+    )

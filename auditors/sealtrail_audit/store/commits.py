@@ -1,7 +1,8 @@
 """Commits against the messages that they cover. Pure.
 
-A log's commits follow one another without holes and without overlap, and each carries a digest over
-its dispositions: which of two rows that contradict one another was changed, the digest tells.
+A log's commits follow one another without holes, and without overlap but for flushes that two
+workers did (each digest then holds for its own range). Each carries a digest over its dispositions:
+which of two rows that contradict one another was changed, the digest tells.
 """
 
 from __future__ import annotations
@@ -184,7 +185,10 @@ class _Laying:
         elif low <= row.last and not self._as_it_is(row) and self.fits(row, low, row.last):
             self.append(self._moved(row, first=low))
         else:
-            self._added(row)
+            # A worker that was taken for dead may do a flush again with other boundaries: its
+            # commit is as true as the one that it overlaps, and shows nothing more.
+            if not self._as_it_is(row):
+                self._added(row)
             if row.last > before.last and (following is None or following.first > low):
                 # What it covers beyond the others must still be looked at.
                 self.spans.append(Span(low, row.last, None))

@@ -119,6 +119,20 @@ class Loader:
         count, arrival = self._reader.rows(sql, {**_bound(place), "end": end})[0]
         return count, arrival
 
+    def ends(self) -> dict[tuple[str, str, int], tuple[int, int]]:
+        """Per partition of a log the end that readers' views show, and that of its commits."""
+        sql = """
+            SELECT m.log_id, m.topic, m.partition,
+                if(c.topic = m.topic, toInt64(c.committed), -1), toInt64(m.last)
+            FROM (
+                SELECT log_id, topic, partition, max(last_offset) AS last
+                FROM commits GROUP BY log_id, topic, partition
+            ) AS m
+            LEFT JOIN committed AS c
+                ON m.log_id = c.log_id AND m.topic = c.topic AND m.partition = c.partition
+        """
+        return {(row[0], row[1], row[2]): (row[3], row[4]) for row in self._reader.rows(sql)}
+
     def known_gaps(self) -> list[KnownGap]:
         """GAP findings of the pipeline."""
         sql = f"SELECT DISTINCT chain_id, batch_seq FROM findings WHERE code = '{Code.GAP}'"  # noqa: S608 - a constant

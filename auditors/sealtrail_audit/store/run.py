@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sealtrail_audit.store.load import Loader, Place
     from sealtrail_audit.trust import Trust
 
+# Per (log_id, topic, partition): the last offset that readers see, and that of the commits.
+Ends = dict[tuple[str, str, int], tuple[int, int]]
 # Findings that are kept with all their values; beyond it they are counted.
 MOST_FINDINGS = 10_000
 # Messages in one chunk, however few events they hold.
@@ -88,12 +90,13 @@ class StoreAudit:
         Args:
             begin: takes the number of messages, gives what advances a progress bar by some.
         """
+        ends = self._loader.ends()
         self._places = self._loader.logs()
         stored = [self._loader.commits(place) for place in self._places]
         advance = begin(sum(c.messages for found in stored for c in set(found)))
         for log, found in enumerate(stored):
             self._log(log, found, advance)
-        self._uncommitted(stored)
+        self._uncommitted(stored, ends)
         self._chains()
         return self._report
 
@@ -201,26 +204,48 @@ class StoreAudit:
         link = chains.Link(number, must.branch, *fields, *where, sure)
         self._links.setdefault(chain_id, []).append(link)
 
-    def _uncommitted(self, stored: Sequence[Sequence[Commit]]) -> None:
+    def _uncommitted(self, stored: Sequence[Sequence[Commit]], ends: Ends) -> None:
         """Rows above the committed offset are shown to nobody; old ones should not be there."""
         newest: dict[tuple[str, int], int] = {}
         for place, found in zip(self._places, stored, strict=True):
             part = (place["topic"], place["partition"])
             newest[part] = max([newest.get(part, 0), *(c.arrival for c in found)])
+        later = self._loader.ends()
         for place, found in zip(self._places, stored, strict=True):
-            end = max((c.last for c in found), default=0)
+            end = max(c.last for c in found)
             count, arrival = self._loader.leftovers(place, end)
-            if not count:
-                continue
+            named = (place["log_id"], place["topic"], place["partition"])
+            shown = ends[named][0] if ends.get(named) == later.get(named) and named in ends else end
             latest = max(c.arrival for c in found)
             live = newest[place["topic"], place["partition"]] == latest
-            detail = f"{count} messages are stored and never committed"
-            if live and arrival <= self._settled:
+            if count and (shown > end or (live and arrival <= self._settled)):
                 key = {**place, "first_offset": end + 1}
+                detail = f"{count} messages are stored, and no commit counts them"
                 self._report.add([Finding(Code.ROW_MISSING, "commits", key, detail)])
-            else:
+            elif count:
                 name = f"{place['topic']}/{place['partition']} of log {place['log_id']}"
                 self._report.notes.append(f"{count} messages above offset {end} of {name} wait")
+            elif shown != end and not self._has_commit_findings(place):
+                detail = "readers see another part of the log than is committed"
+                self._report.add(
+                    [
+                        Finding(
+                            Code.ROW_CHANGED,
+                            "commit_ends",
+                            place,
+                            detail,
+                            "last_offset",
+                            shown,
+                            end,
+                        )
+                    ]
+                )
+
+    def _has_commit_findings(self, place: Place) -> bool:
+        return any(
+            f.table == "commits" and all(f.key.get(k) == v for k, v in place.items())
+            for f in self._report.findings
+        )
 
     def _chains(self) -> None:
         def place(log: int) -> Place:
