@@ -33,6 +33,22 @@ def test_shows(analyst: Client):
     assert analyst.command("EXISTS TABLE sealtrail.local_t") == 1
 
 
+@pytest.mark.parametrize("sql", [
+    "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n+1 FROM t WHERE n<5) SELECT n FROM t",
+    "SELECT number, lagInFrame(number) OVER (ORDER BY number ROWS 1 PRECEDING) FROM numbers(3)",
+    "SELECT 1 INTERSECT SELECT 1",
+    "EXPLAIN indexes = 1 SELECT count() FROM local_t WHERE a = 1",
+    "SELECT number FROM numbers(10) ORDER BY number WITH FILL STEP 2",
+    "SELECT DISTINCT ON (number) number FROM numbers(2)",
+    "SELECT * EXCEPT (a) FROM local_t LIMIT 1",
+    "SELECT arrayJoin([1, 2]) AS x, count() GROUP BY x WITH TOTALS",
+    "SHOW COLUMNS FROM local_t FROM sealtrail",
+    "SELECT 1 /* c */;",
+])  # fmt: skip
+def test_questions_that_must_work(analyst: Client, sql: str):
+    assert analyst.raw_query(sql)
+
+
 def test_words_that_only_look_dangerous(analyst: Client):
     found = analyst.query("SELECT url, remote FROM (SELECT 'x' AS url, 1 AS remote)").first_row
     assert found == ("x", 1)
@@ -86,6 +102,20 @@ ATTEMPTS = {
         "SELECT * FROM s3('http://127.0.0.1:1/bucket/k','LineAsString')",
         "SELECT * FROM filesystem('/etc')",
         "SELECT * FROM input('a String')",
+        "SELECT 1 AS x ORDER BY x WITH FILL FROM length(file('/etc/hostname')) TO 5",
+        "SELECT 1 AS x, '' AS y ORDER BY x WITH FILL FROM 1 TO 3 INTERPOLATE (y AS file('/etc/x'))",
+        "SELECT number FROM numbers(3) LIMIT length(file('/etc/hostname'))",
+        "SELECT number, row_number() OVER w FROM numbers(3) WINDOW w AS (ORDER BY file('/etc/x'))",
+        "SELECT number FROM numbers(3) QUALIFY file('/etc/hostname') = 'x'",
+        "SELECT COLUMNS('.*') APPLY(x -> file(x)) FROM (SELECT '/etc/hostname' AS p)",
+        "SELECT * REPLACE (file(p) AS p) FROM (SELECT '/etc/hostname' AS p)",
+        "WITH f AS (SELECT file('/etc/hostname')) SELECT * FROM f",
+        "SELECT quantile(length(file('/etc/hostname')))(number) FROM numbers(3)",
+        "SELECT * FROM viewIfPermitted(SELECT file('/etc/x') ELSE null('a String'))",
+        "SHOW TABLES WHERE file('/etc/hostname') != ''",
+        "DESCRIBE (SELECT file('/etc/hostname'))",
+        "SELECT /**/FILE/**/('/etc/hostname')",
+        "SELECT * FROM eval('SELECT 1')",
         "DESCRIBE TABLE sqlite('@/leak5','y')",
         "DESCRIBE TABLE `sql\\x69te`('@/leak6','y')",
         "EXPLAIN SELECT * FROM sqlite('@/leak7','y')",
