@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from sealtrail import avro
@@ -14,6 +15,7 @@ MAX_PARENTS = 64
 MAX_ENTITIES = 2048
 MAX_ATTRIBUTES = 64
 MAX_PROTECTED = 32
+COMMITMENT_TAG = b"sealtrail/commitment/v1\x00"
 TOMBSTONE_ACTIVITY = "sealtrail.encoding-failed"
 # 0001-01-01 and 9999-12-31: beyond these no calendar of our users (Python, ClickHouse, Java) shows
 # a time.
@@ -207,6 +209,20 @@ def tombstone(occurred_at: int, salt: bytes, producer: str, reason: str) -> Prov
         actor=Actor(producer),
         attributes={"reason": reason[:200]},
     )
+
+
+def commitment(opening: bytes) -> bytes:
+    """What an event says of a value that travels beside its batch: its hash, 32 bytes.
+
+    Args:
+        opening: 16 random bytes, then the value: without them short values could be guessed.
+
+    Raises:
+        EventError: no room for the random bytes.
+    """
+    if len(opening) < 16:
+        raise EventError("an opening begins with 16 random bytes")
+    return sha256(COMMITMENT_TAG + opening).digest()
 
 
 def causal_prefix(data: bytes) -> tuple[int, list[ParentRef]]:

@@ -16,7 +16,6 @@ MAX_SIGNERS = 4
 # Index of the one field before a statement's signers that is a number.
 _PARTITION = 3
 CHAIN_ID_TAG = b"sealtrail/chain-id/v1\x00"
-COMMITMENT_TAG = b"sealtrail/commitment/v1\x00"
 # Room for a SPIFFE id (2,048 bytes); an index of chains holds these names in memory.
 MAX_NAME_BYTES = 2048
 

@@ -1,6 +1,7 @@
 """Events: caps, tombstones, the causal prefix and what the SDK refuses."""
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -180,3 +181,12 @@ def test_event_types_are_those_of_the_schema() -> None:
     assert fields["importance"]["symbols"] == list(event.Importance)
     kinds = {f["name"]: f["type"] for f in fields["actor"]["fields"]}["kind"]
     assert kinds["symbols"] == list(event.ActorKind)
+
+
+def test_commitments_and_their_openings() -> None:
+    opening = w.digest("random")[:16] + b"Ada"
+    made = event.commitment(opening)
+    assert made == sha256(b"sealtrail/commitment/v1\x00" + opening).digest()
+    assert made != event.commitment(w.digest("other")[:16] + b"Ada")
+    with pytest.raises(EventError):
+        event.commitment(b"Ada")

@@ -12,7 +12,7 @@ from tests.contract import world as w
 from tests.vectors import generate
 
 from sealtrail import batch, dsse, ids, merkle, records, statement, validate
-from sealtrail.event import causal_prefix
+from sealtrail.event import COMMITMENT_TAG, causal_prefix
 from sealtrail.validate import Place, VerifiedBatch, VerifiedHeartbeat
 
 REPOSITORY = Path(__file__).parents[2]
@@ -132,5 +132,5 @@ def test_the_example_of_the_text_is_the_golden_file() -> None:
 def test_the_text_names_every_payload_type_and_tag() -> None:
     text = (REPOSITORY / "docs/wire-format.md").read_text()
     assert all(f"`{name}`" in text for name in dsse.PAYLOAD_TYPES)
-    for tag in (statement.CHAIN_ID_TAG, statement.COMMITMENT_TAG):
+    for tag in (statement.CHAIN_ID_TAG, COMMITMENT_TAG):
         assert f"`{tag[:-1].decode()}` 00" in text
