@@ -1,9 +1,8 @@
 """The Kafka value: Confluent framing around a SignedBatch.
 
 Framing: magic byte 0, four bytes of big-endian schema id, Avro body (Confluent wire format).
-    Neither the framing, nor
-`event_schema_id`, nor `disclosures` is signed: they are hints and extras, and nothing may follow
-from them.
+Neither the framing, nor `event_schema_id`, nor `disclosures` is signed: they are hints and extras,
+and nothing may follow from them.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ MAX_ATTRIBUTES = 64
 MAX_PROTECTED = 32
 COMMITMENT_TAG = b"sealtrail/commitment/v1\x00"
 TOMBSTONE_ACTIVITY = "sealtrail.encoding-failed"
-# 0001-01-01 and 9999-12-31: beyond these no calendar of our users (Python, ClickHouse, Java) shows
-# a time.
+# 0001-01-01 and 9999-12-31: no calendar of our users (Python, ClickHouse, Java) goes beyond.
 MIN_MICROS, MAX_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 

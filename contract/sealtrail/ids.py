@@ -1,8 +1,7 @@
 """Event ids: UUID version 8 (RFC 9562 section 5.8) that carry their chain and position.
 
 Bits from the most significant: 48 of the chain id, version 8 (4 bits), 12 of the chain id, variant
-10 (2 bits),
-22 of the chain id, 40 of sequence number. 82 bits of a chain id in all.
+10 (2 bits), 22 of the chain id, 40 of sequence number. 82 bits of a chain id in all.
 """
 
 from __future__ import annotations

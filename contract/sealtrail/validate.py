@@ -122,8 +122,8 @@ def validate(
         arrival: when it arrived, microseconds since 1970.
         directory: keys and schemas.
         known_at: records that arrived until then count; `arrival` unless given. A message that was
-            parked and
-            released keeps its arrival but is judged with what had arrived when it was released.
+            parked and released keeps its arrival but is judged with what had arrived when it was
+            released.
 
     Returns:
         What was verified, or why not. Never raises on any bytes.
@@ -141,8 +141,7 @@ def validate(
 def _open(value: bytes | None) -> SignedBatch:
     if value is None:
         raise _Refusal(Code.MALFORMED, 1, "message has no value")
-    # (1): size and framing. The schema id in the frame is a hint that nobody signed: it is not
-    # used.
+    # (1): size and framing. The schema id in the frame is a hint that nobody signed.
     try:
         _, body = unframe(value)
     except MalformedError as error:
@@ -164,8 +163,7 @@ def _open(value: bytes | None) -> SignedBatch:
 
 
 def _signers(envelope: SignedBatch, directory: Directory, known_at: int) -> list[KeyRecord]:
-    # (2): the statement must be readable, for it names its signers; nothing else of it is believed
-    # yet.
+    # (2): the statement names its signers; nothing else of it is read, for it is not believed yet.
     try:
         signers = read_signers(
             envelope.statement, names=0 if envelope.payload_type == dsse.HEARTBEAT else 6
