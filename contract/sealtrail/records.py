@@ -16,7 +16,7 @@ import json
 from bisect import insort
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sealtrail import avro, dsse
 from sealtrail.errors import (
@@ -29,6 +29,9 @@ from sealtrail.errors import (
 )
 from sealtrail.keys import PublicKey, public_key
 from sealtrail.statement import ZERO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # A retired or expired key's batches may still lie in a spool: how long after its end they are
 # taken, microseconds.
@@ -197,7 +200,7 @@ class SignedRecord:
     signatures: tuple[tuple[bytes, bytes], ...]
 
     @classmethod
-    def sign(cls, record: Record, operators: list[dsse.Signer]) -> SignedRecord:
+    def sign(cls, record: Record, operators: Sequence[dsse.Signer]) -> SignedRecord:
         """Sign a record with operator keys."""
         kind = dsse.KEY_RECORD if isinstance(record, KeyRecord) else dsse.SCHEMA_PIN
         body = record.encode()

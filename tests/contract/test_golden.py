@@ -11,8 +11,9 @@ from tests.contract import second_verifier
 from tests.contract import world as w
 from tests.vectors import generate
 
-from sealtrail import batch, dsse, ids, merkle, records, statement, validate
+from sealtrail import avro, batch, dsse, ids, merkle, records, resources, statement, validate
 from sealtrail.event import COMMITMENT_TAG, causal_prefix
+from sealtrail.findings import SEVERITIES, Code
 from sealtrail.validate import Place, VerifiedBatch, VerifiedHeartbeat
 
 REPOSITORY = Path(__file__).parents[2]
@@ -134,3 +135,23 @@ def test_the_text_names_every_payload_type_and_tag() -> None:
     assert all(f"`{name}`" in text for name in dsse.PAYLOAD_TYPES)
     for tag in (statement.CHAIN_ID_TAG, COMMITMENT_TAG):
         assert f"`{tag[:-1].decode()}` 00" in text
+
+
+def test_the_text_lists_every_finding_with_its_severity() -> None:
+    text = (REPOSITORY / "docs/wire-format.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in text.partition("## Findings")[2].splitlines()
+        if line.startswith("| ") and not line.startswith("| ---")
+    ][1:]
+    assert [(row[0], row[3]) for row in rows] == [(str(c), str(SEVERITIES[c])) for c in Code]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(resources.path("schemas").glob("*.avsc")), ids=lambda p: p.stem
+)
+def test_the_text_has_the_layout_of_every_record(path: Path) -> None:
+    text = (REPOSITORY / "docs/wire-format.md").read_text()
+    names = [field["name"] for field in avro.load_schema(path.stem)["fields"]]
+    tables = re.findall(r"\| field \| type \|\n\| --- \| --- \|\n((?:\|.*\n)+)", text)
+    assert names in [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in tables]
