@@ -172,6 +172,8 @@ def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
     class Consumer(driver.Consumer):
         """Begins where the store's commits end."""
 
+        logger = logging.getLogger("faust.consumer")
+
         async def seek_to_committed(self) -> Mapping[Any, int]:
             """Seek to, and return, the store's cursor of each assigned partition."""
             assigned = self.assignment()
@@ -214,6 +216,7 @@ async def _assigned(
 class _App(faust.App):
     """Ends the process when Faust fails: it would go on without consuming."""
 
+    logger = logging.getLogger("faust.app")
     sealtrail: Worker
 
     async def crash(self, reason: BaseException) -> None:

@@ -14,7 +14,7 @@ from sealtrail.errors import ConfigurationError, ContractError
 from sealtrail.settings import load
 from sealtrail_processor import quarantine
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.store_cli import store_command
+from sealtrail_processor.store_cli import open_store, store_command
 
 if TYPE_CHECKING:
     from sealtrail_processor.quarantine import Held
@@ -157,6 +157,4 @@ def _one(store: Store, name: str) -> Held:
 
 
 def _store(settings: WorkerSettings | None = None) -> Any:
-    from sealtrail_processor import wiring
-
-    return wiring.open_store(load(WorkerSettings) if settings is None else settings)
+    return open_store(load(WorkerSettings) if settings is None else settings)

@@ -114,18 +114,14 @@ class Partition:
         with self.lock:
             if self.closed:
                 return
+            # The messages were fetched before this question: the same answer as at the start means
+            # that they are of this log. (Before any is skipped: a new log begins at offset 0.)
+            self.check_log()
             fresh = [m for m in messages if m.offset >= self.next_offset]
             if not fresh:
                 return
             self._check_holes(fresh)
             self.ports.refresh_keys()
-            # The messages were fetched before this question: the same answer as at the start means
-            # that they are of this log.
-            if self.ports.broker.log_id(self.log.topic) != self.log.log_id:
-                raise LogChanged(
-                    f"{self.log.topic} is another log than {self.log.log_id} now",
-                    hint="the broker started anew; the worker has to as well",
-                )
             arrivals = self._arrivals(fresh)
             directory = self.ports.directory
             place = self.rules.place
@@ -134,6 +130,19 @@ class Partition:
             ]
             for part in _parts(examined, self.caps):
                 self._commit(part)
+
+    def check_log(self) -> None:
+        """Hold the broker's log against ours.
+
+        Raises:
+            LogChanged: it is another one now.
+            UnavailableError: the broker cannot be asked.
+        """
+        if self.ports.broker.log_id(self.log.topic) != self.log.log_id:
+            raise LogChanged(
+                f"{self.log.topic} is another log than {self.log.log_id} now",
+                hint="the broker started anew; the worker has to as well",
+            )
 
     def close(self) -> None:
         """Take the partition away: what is under way ends first, nothing is processed after."""

@@ -106,5 +106,6 @@ class Timers:
 
 def _gap(state: ChainState, first: int, last: int, open_us: int) -> Finding:
     who = f"{state.identity.producer}/{state.identity.instance}"
-    detail = f"{who}: batches {first} to {last} missing for {open_us / 1e6:.0f} s"
+    # The view open_findings reads the range from these words.
+    detail = f"batches {first} to {last} are missing for {open_us / 1e6:.0f} s: {who}"
     return Finding(Code.GAP, detail, state.chain_id, first, estimate_us=open_us)

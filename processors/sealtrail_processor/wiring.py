@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.records import Directory, TrustRoot
 from sealtrail.settings import load
 from sealtrail_processor import logs
@@ -19,7 +19,7 @@ from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.ledger import StoredKeys, StoreLedger
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.store_cli import layout, open_store, ready
 from sealtrail_processor.worker import Outside, Worker
 
 if TYPE_CHECKING:
@@ -49,16 +49,6 @@ def trust_root(path: Path | None) -> TrustRoot:
         return TrustRoot.from_json(path.read_text())
     except OSError as error:
         raise ConfigurationError(f"trust root cannot be read: {error}", hint=hint) from None
-
-
-def open_store(settings: WorkerSettings) -> ClickHouseStore:
-    """The store that the settings name."""
-    return ClickHouseStore(
-        settings.store_url,
-        settings.store_user,
-        settings.store_password.get_secret_value(),
-        settings.store_database,
-    )
 
 
 def kafka_config(settings: WorkerSettings) -> dict[str, str]:
@@ -96,6 +86,28 @@ def connect(settings: WorkerSettings) -> Outside:
     )
 
 
+def preflight(settings: WorkerSettings, outside: Outside) -> None:
+    """What no waiting would mend is said before anything starts.
+
+    Raises:
+        ConfigurationError: the store's tables are not of this version, or there is no topic.
+    """
+    try:
+        if not ready(outside.store, layout(settings)):
+            raise ConfigurationError(
+                "the tables of the store are not those of this version",
+                hint="run: sealtrail store migrate",
+            )
+        if not outside.broker.partitions(settings.topic):
+            # A consumer of a missing topic is assigned nothing and says nothing.
+            raise ConfigurationError(
+                f"topic {settings.topic} does not exist",
+                hint=f"create it with {settings.partitions} partitions",
+            )
+    except UnavailableError as error:
+        log.warning("%s; going on, for it may come", error.message)
+
+
 def run(change: Callable[[Outside], Outside] | None = None) -> None:
     """Run a worker with the settings of the environment until it is stopped.
 
@@ -118,6 +130,7 @@ def run_with(settings: WorkerSettings, change: Callable[[Outside], Outside] | No
     config = logs.config(settings.log_format, settings.log_level)
     logging.config.dictConfig(config)
     outside = connect(settings)
+    preflight(settings, outside)
     if change is not None:
         outside = change(outside)
     worker = Worker(settings, outside, os._exit)

@@ -23,6 +23,7 @@ from sealtrail_processor.links import Linker
 from sealtrail_processor.metrics import Metrics, Status
 from sealtrail_processor.model import Finding, Flush, Log, RawMessage, Sink
 from sealtrail_processor.partition import Caps, Partition, Ports
+from sealtrail_processor.ports import LogChanged
 from sealtrail_processor.quarantine import Releaser
 from sealtrail_processor.reports import Reports
 from sealtrail_processor.watchdog import Watchdog
@@ -248,6 +249,9 @@ class Worker:
                 if time.monotonic() - watched > WATCH_S:
                     watched = time.monotonic()
                     self._watch()
+            except LogChanged as error:
+                log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state
+                self.leave(EXIT_FAILED)
             except SealtrailError as error:
                 log.warning("upkeep: %s", error)
             except (RuntimeError, CancelledError):
@@ -280,8 +284,11 @@ class Worker:
         self._releaser.run(logs, self.outside.keys, self.rules)
 
     def _look_around(self) -> tuple[Mapping[Log, list[tuple[int, Finding, str]]], int]:
-        self.refresh_keys()
         open_partitions = [p for p in self.partitions.values() if not p.closed]
+        for partition in open_partitions[:1]:
+            # All partitions are of one topic; and a new log need not bring messages to say so.
+            partition.check_log()
+        self.refresh_keys()
         lagging = self.status.lag is None or self.status.lag > 0
         found = self._timers.check(open_partitions, self.outside.now(), lagging=lagging)
         return found, sum(len(p.chains.by_id) for p in open_partitions)

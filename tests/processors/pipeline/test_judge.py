@@ -9,6 +9,7 @@ from tests.processors.pipeline.scenes import PLACE, RULES, SECOND, Scene, raw
 
 from sealtrail.chain import Chains
 from sealtrail.statement import Continues
+from sealtrail.validate import Refused
 from sealtrail_processor.judge import Arrival, Trial, examine, judge, needed
 from sealtrail_processor.model import LOG_APPEND, Flush
 
@@ -90,6 +91,7 @@ def test_a_header_that_makes_faust_reply_is_refused() -> None:
     value = world.Producer().send()
     message = raw(0, value, headers=(("Faust-Ag-ReplyTo", b"any-topic"),))
     outcome = examine(message, arrival(world.NOW), PLACE, world.directory()).outcome
+    assert isinstance(outcome, Refused)
     assert (outcome.code, outcome.step) == ("MALFORMED", 1)
 
 

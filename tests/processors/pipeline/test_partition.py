@@ -131,6 +131,17 @@ def test_a_broker_that_became_another_stops_the_worker() -> None:
     assert not scene.ledger.flushes
 
 
+def test_a_new_log_is_noticed_before_its_offsets_pass_for_old_ones() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(producer.send(), producer.send())
+    partition = scene.run()
+    scene.broker = MemoryBroker("cluster-2")
+    partition.ports = replace(partition.ports, broker=scene.broker)
+    with pytest.raises(LogChanged):
+        partition.process([raw(0, producer.send())])
+
+
 def test_a_log_that_ends_before_the_cursor_is_another_log() -> None:
     producer = world.Producer()
     scene = Scene()
