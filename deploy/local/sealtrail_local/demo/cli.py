@@ -55,7 +55,9 @@ def demo_command(output: Output, *, keep: bool, repo: Path | None, limit: int | 
     state_dir = Path(tempfile.mkdtemp(prefix="sealtrail-demo-"))
     variables = surroundings.environment(surroundings.this_process(), state_dir)
     stage = Stage(variables, state_dir / "demo")
-    signal.signal(signal.SIGTERM, _end)
+    # A terminal that is closed is an end, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     left_up = False
     try:
         with stage:
@@ -110,7 +112,7 @@ def _answers(address: str) -> bool:
 def _close(stage: Stage) -> None:
     """Stop what was started, in reverse: worker, then the stack."""
     # A second Ctrl-C must not leave servers behind.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     stage.stop()
     stage.run("local", "down", codes=(0, 3))

@@ -214,7 +214,7 @@ class Story:
             " (tolerance 0 s):"
         )
         if found:
-            shown = [(f.commit, f.event_id, f"{f.seconds:,.0f} s") for f in found[:6]]
+            shown = [(f.commit[:12], f.event_id, f"{f.seconds:,.0f} s") for f in found[:6]]
             self.report.table(("commit", "event", "before its parent"), shown)
         o.live_causality = len(self.ledger.causality(BILLING))
         o.suspects = self.ledger.suspects(BILLING)
