@@ -83,17 +83,16 @@ def _listening_socket(host: str, port: int) -> socket.socket:
 def _descriptor_listening_on(port: int) -> int:
     """The descriptor of this process that listens on a loopback port."""
     for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if not str(entry.readlink()).startswith("socket:"):
+                continue
+        except FileNotFoundError:
+            continue  # the descriptor of this listing, closed by now
         number = int(entry.name)
-        try:
-            duplicate = os.dup(number)
-        except OSError:
-            continue  # the descriptor of the directory listing itself
-        try:
-            with socket.socket(fileno=duplicate) as candidate:
-                if candidate.family == socket.AF_INET and candidate.getsockname()[1] == port:
-                    return number
-        except OSError:
-            os.close(duplicate)
+        # A duplicate: closing it leaves the broker's own descriptor open.
+        with socket.socket(fileno=os.dup(number)) as candidate:
+            if candidate.family == socket.AF_INET and candidate.getsockname()[1] == port:
+                return number
     raise UnavailableError(f"the embedded broker does not listen on its own port {port}")
 
 
