@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
     from sealtrail_processor.store import Store
 
+COMMIT_ENDS = ("log_id", "topic", "partition", "first_offset", "last_offset", "covered")
 KEY_RECORDS = (*COORDINATES, "arrival", "record_key", "record_value")
 
 _CURSOR = """
-    SELECT minOrNullIf(reached, number > 1 AND first_offset > reached + 1), maxOrNull(last_offset)
+    SELECT
+        minOrNullIf(reached, number > 1 AND first_offset > reached + 1),
+        minOrNull(first_offset),
+        maxOrNull(last_offset)
     FROM (
         SELECT
             first_offset,
@@ -39,6 +43,10 @@ _CURSOR = """
         FROM commits
         WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
     )
+"""
+_END = """
+    SELECT maxOrNull(last_offset) FROM commit_ends
+    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
 """
 # Not by arrival alone: a released message stands late in its log, with the arrival of its first
 # try. A life of the log begins with the earliest arrival of a message that is none of those.
@@ -86,9 +94,24 @@ def cursor(store: Store, log: Log) -> int | None:
     Exact: a hole in the commits ends them, whatever stands behind it. Commits may overlap (a flush
     that was done again).
     """
-    hole, last = store.query(_CURSOR, _names(log))[0]
-    end = last if hole is None else hole
-    return None if end is None else int(end) + 1
+    hole, first, last = store.query(_CURSOR, _names(log))[0]
+    if last is None:
+        return None
+    _repair_end(store, log, first, last)
+    return int(last if hole is None else hole) + 1
+
+
+def _repair_end(store: Store, log: Log, first: int, last: int) -> None:
+    """Tell the views of a commit that they have not heard of.
+
+    They read `commit_ends`, which a materialized view fills: a store that was killed between the
+    two would hide the last flush until the next one. Covering nothing, the row makes the view
+    `committed` look closely at this partition.
+    """
+    if store.query(_END, _names(log))[0][0] != last:
+        row = (log.log_id, log.topic, log.partition, first, last, 0)
+        token = "/".join(map(str, ("commit_ends", *row)))
+        store.insert("commit_ends", COMMIT_ENDS, [row], token)
 
 
 def chains(store: Store, topic: str, partition: int) -> Chains:

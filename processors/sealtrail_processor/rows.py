@@ -132,13 +132,23 @@ def accepted(flush: Flush) -> list[Accepted]:
     ]
 
 
-def tables(flush: Flush) -> list[Table]:
-    """All rows of a flush but its events and its commit; tables without rows are left out."""
+def dispositions(flush: Flush) -> list[Row]:
+    """What became of each message; all else of a flush is made from these rows and the messages."""
+    return [disposition(flush.log, j) for j in flush.judged]
+
+
+def tables(flush: Flush, became: list[Row]) -> list[Table]:
+    """All rows of a flush but its events and its commit; tables without rows are left out.
+
+    Args:
+        flush: what was judged.
+        became: its `dispositions`.
+    """
     log, judged = flush.log, flush.judged
     refused = [j for j in judged if j.disposition in REFUSED]
     taken = accepted(flush)
     found = [
-        Table("dispositions", DISPOSITIONS, [disposition(log, j) for j in judged]),
+        Table("dispositions", DISPOSITIONS, became),
         Table("batches", BATCHES, [_batch(log, a) for a in taken]),
         Table("payloads", PAYLOADS, [_payload(log, a.judged) for a in taken]),
         Table("findings", FINDINGS, [_finding(log, j, f) for j in judged for f in j.findings]),
@@ -148,8 +158,8 @@ def tables(flush: Flush) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def commit(flush: Flush) -> Table:
-    """The row that makes a flush visible."""
+def commit(flush: Flush, became: list[Row]) -> Table:
+    """The row that makes a flush visible; became: its `dispositions`."""
     log = flush.log
     row = (
         log.log_id,
@@ -160,7 +170,7 @@ def commit(flush: Flush) -> Table:
         "flush",
         len(flush.judged),
         sum(a.rows for a in accepted(flush)),
-        commit_digest([disposition(log, j) for j in flush.judged]),
+        commit_digest(became),
         # Not the last one's: a released message has the arrival of its first try.
         max(j.arrival for j in flush.judged),
     )
@@ -184,27 +194,28 @@ def lost(log: Log, first_offset: int, last_offset: int, arrival: int) -> Table:
     return Table("commits", COMMITS, [row])
 
 
-def commit_digest(dispositions: list[Row]) -> bytes:
+def commit_digest(became: list[Row]) -> bytes:
     """SHA-256 over dispositions in the order of their offsets (docs/sql.md, "Commits").
 
     For each: the JSON array of its columns from `offset` on, bytes as hex, ASCII only, no blanks,
         and a newline.
     """
     digest = sha256()
-    for row in dispositions:
+    for row in became:
         plain = [v.hex() if isinstance(v, bytes) else v for v in row[3:]]
         digest.update(json.dumps(plain, separators=(",", ":")).encode() + b"\n")
     return digest.digest()
 
 
-def content(flush: Flush) -> bytes:
+def content(flush: Flush, became: list[Row]) -> bytes:
     """SHA-256 of all that `tables` makes of a flush: what insert tokens are made of."""
     log = flush.log
     digest = sha256(json.dumps([log.log_id, log.topic, log.partition, flush.first_offset]).encode())
+    digest.update(commit_digest(became))
     for j in flush.judged:
         message = j.message
         extra = (message.key, message.headers, [_finding(log, j, f) for f in j.findings])
-        digest.update(commit_digest([disposition(log, j)]) + sha256(repr(extra).encode()).digest())
+        digest.update(sha256(repr(extra).encode()).digest())
     return digest.digest()
 
 

@@ -79,8 +79,12 @@ class ClickHouseSink:
                 self._events(flush.log, chunk, "ingest")
             except (StoreRefused, StoreUnavailable) as error:
                 raise self._explained(flush.log, [chunk], error) from None
-        self._tables(flush)  # (a1)
-        self._insert(rows.commit(flush), rows.content(flush).hex())  # (b)
+        became = rows.dispositions(flush)
+        content = rows.content(flush, became).hex()
+        for table in rows.tables(flush, became):  # (a1)
+            for number, part in enumerate(_split(table)):
+                self._insert(part, f"{content}/{number}")
+        self._insert(rows.commit(flush, became), content)  # (b)
 
     def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:
         """Commit offsets that were gone from the log before they were read.
@@ -152,12 +156,6 @@ class ClickHouseSink:
         # The token is of the content alone: the secret must not make a repetition look new.
         token = f"{log.log_id}/{log.topic}/{log.partition}/{rows.events_content(chunk).hex()}"
         self._store.insert_avro(sql, container.join(chunk, secret), token)
-
-    def _tables(self, flush: Flush) -> None:
-        content = rows.content(flush).hex()
-        for table in rows.tables(flush):
-            for number, part in enumerate(_split(table)):
-                self._insert(part, f"{content}/{number}")
 
     def _insert(self, table: rows.Table, token: str) -> None:
         self._store.insert(table.name, table.columns, table.rows, f"{table.name}/{token}")

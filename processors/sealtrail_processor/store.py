@@ -15,6 +15,7 @@ Every insert carries a token that is a hash of its content, so that a repeated o
 from __future__ import annotations
 
 import re
+import struct
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import clickhouse_connect
@@ -39,6 +40,8 @@ TRANSIENT = frozenset(
     {159, 209, 202, 203, 210, 236, 241, 242, 243, 252, 285, 319, 364, 373, 394, 415, 439, 999}
 )
 MEMORY_LIMIT = 241
+# Raised by the client itself about what it was given.
+_OURS = (exceptions.DataError, exceptions.ProgrammingError, exceptions.NotSupportedError)
 _CODE = re.compile(r"[Cc]ode:? (\d+)")
 
 INSERT_SETTINGS: dict[str, Any] = {
@@ -244,6 +247,9 @@ class ClickHouseStore:
             return run(self._client)
         except exceptions.Error as error:
             raise translated(error) from None
+        except (TypeError, ValueError, OverflowError, struct.error) as error:
+            # Values that do not fit the columns: trying again would not help.
+            raise StoreRefused(f"a value does not fit: {error}", code=0) from None
         except OSError as error:
             raise StoreUnavailable(f"store cannot be reached: {error}") from None
 
@@ -255,6 +261,6 @@ def translated(error: exceptions.Error) -> SealtrailError:
     text = " ".join(str(error).split())[:600]
     if code in TRANSIENT:
         return StoreUnavailable(f"store is busy: {text}", code=code)
-    if code == 0:
+    if code == 0 and not isinstance(error, _OURS):
         return StoreUnavailable(f"store cannot be reached: {text}")
     return StoreRefused(f"store refuses: {text}", code=code)

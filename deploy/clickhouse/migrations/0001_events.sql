@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS ${database}.ingest
     `tenant` String,
     `chain_id` FixedString(32),
     `seq` UInt64,
-    `branch` UInt16,
+    `branch` UInt32,
     `event_id` FixedString(16),
     `leaf_hash` FixedString(32),
     `batch_seq` UInt64,
@@ -85,7 +85,7 @@ CREATE TABLE IF NOT EXISTS ${database}.events
     -- Grows by one from row to row.
     `seq` UInt64 CODEC(Delta, ZSTD(1)),
     -- Nearly always 0: a fork is rare.
-    `branch` UInt16 CODEC(ZSTD(1)),
+    `branch` UInt32 CODEC(ZSTD(1)),
     -- 82 bits of the chain and the sequence number: neighbours share all but the last bytes.
     `event_id` FixedString(16) CODEC(ZSTD(1)),
     -- A hash: random.
@@ -178,7 +178,7 @@ CREATE TABLE IF NOT EXISTS ${database}.edges_by_parent
     `parent_leaf` FixedString(32) CODEC(NONE),
     `child_chain` FixedString(32) CODEC(ZSTD(1)),
     `child_seq` UInt64 CODEC(Delta, ZSTD(1)),
-    `child_branch` UInt16 CODEC(ZSTD(1)),
+    `child_branch` UInt32 CODEC(ZSTD(1)),
     `child_id` FixedString(16) CODEC(ZSTD(1)),
     -- Position among the child's parents, from 0; an event has at most 64.
     `ordinal` UInt8 CODEC(ZSTD(1)),
@@ -222,7 +222,7 @@ CREATE TABLE IF NOT EXISTS ${database}.edges_by_child
     `parent_leaf` FixedString(32) CODEC(NONE),
     `child_chain` FixedString(32) CODEC(ZSTD(1)),
     `child_seq` UInt64 CODEC(Delta, ZSTD(1)),
-    `child_branch` UInt16 CODEC(ZSTD(1)),
+    `child_branch` UInt32 CODEC(ZSTD(1)),
     `child_id` FixedString(16) CODEC(ZSTD(1)),
     `ordinal` UInt8 CODEC(ZSTD(1)),
     `child_occurred_at` DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
@@ -271,7 +271,7 @@ CREATE TABLE IF NOT EXISTS ${database}.entity_events
     `event_id` FixedString(16) CODEC(ZSTD(1)),
     `chain_id` FixedString(32) CODEC(ZSTD(1)),
     `seq` UInt64 CODEC(Delta, ZSTD(1)),
-    `branch` UInt16 CODEC(ZSTD(1)),
+    `branch` UInt32 CODEC(ZSTD(1)),
     `event_type` LowCardinality(String),
     `occurred_at` DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
     `log_id` LowCardinality(String),

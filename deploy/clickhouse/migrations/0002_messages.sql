@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS ${database}.batches
     `tenant` LowCardinality(String),
     `chain_id` FixedString(32) CODEC(ZSTD(1)),
     `batch_seq` UInt64 CODEC(Delta, ZSTD(1)),
-    `branch` UInt16 CODEC(ZSTD(1)),
+    `branch` UInt32 CODEC(ZSTD(1)),
     `first_seq` UInt64 CODEC(Delta, ZSTD(1)),
     `count` UInt32 CODEC(ZSTD(1)),
     -- Three hashes: random.
@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS ${database}.dispositions
     `digest` FixedString(32) CODEC(NONE),
     `chain_id` FixedString(32) CODEC(ZSTD(1)),
     `batch_seq` UInt64 CODEC(Delta, ZSTD(1)),
-    `branch` UInt16 CODEC(ZSTD(1)),
+    `branch` UInt32 CODEC(ZSTD(1)),
     -- How many events the message holds, whatever became of it.
     `events` UInt32 CODEC(ZSTD(1)),
     -- Where a released message was parked; '' and zeros else.
@@ -270,7 +270,7 @@ CREATE TABLE IF NOT EXISTS ${database}.link_verdicts
 (
     `child_chain` FixedString(32) CODEC(ZSTD(1)),
     `child_seq` UInt64 CODEC(Delta, ZSTD(1)),
-    `child_branch` UInt16 CODEC(ZSTD(1)),
+    `child_branch` UInt32 CODEC(ZSTD(1)),
     `ordinal` UInt8 CODEC(ZSTD(1)),
     `parent_id` FixedString(16) CODEC(ZSTD(1)),
     -- PENDING, POSITION, VERIFIED, MISMATCH, ORPHAN, LOST_WITH_PRODUCER or EXTERNAL.

@@ -8,6 +8,7 @@ import pytest
 from tests.processors.store.making import Make, Maker, event
 
 from sealtrail.event import Actor, EntityRef
+from sealtrail.findings import Disposition
 from sealtrail_processor.model import BoundaryBroken
 from sealtrail_processor.sink import ClickHouseSink
 from sealtrail_processor.store import ClickHouseStore
@@ -112,7 +113,7 @@ def test_a_hostile_event_is_named_and_nothing_is_stored(
     assert raised.value.offsets == (bad.message.offset,)
     assert stored(store, m.log.log_id) == dict.fromkeys(TABLES, 0)
     # What the caller does then: the offender is judged again, the rest is written.
-    refused = dataclasses.replace(bad, batch=None, disposition="quarantined")
+    refused = dataclasses.replace(bad, batch=None, disposition=Disposition.QUARANTINED)
     sink.write(m.flush([*honest, refused, *after]))
     assert stored(store, m.log.log_id)["events"] == 12
 

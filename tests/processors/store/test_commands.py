@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
-
 from tests.conftest import Stack
 from tests.processors.store.making import Make
+
+from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.store import ClickHouseStore
 
 
 def sealtrail(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 import io
 import random
+from typing import Any
 
 import fastavro
 from tests.processors.store.making import NOW, Maker, event
@@ -20,7 +21,7 @@ def accepted(*sizes: int, **changes: object) -> list[Accepted]:
 def test_another_reader_finds_each_event_with_our_fields() -> None:
     chunk = accepted(3, 1, 2)
     body = container.join(chunk, 2**63 - 7)
-    found = list(fastavro.reader(io.BytesIO(body)))
+    found: list[Any] = list(fastavro.reader(io.BytesIO(body)))
     assert len(found) == 6
     flat = [(n, item, k) for n, item in enumerate(chunk) for k in range(item.rows)]
     for row, (record, (number, item, place)) in enumerate(zip(found, flat, strict=True)):

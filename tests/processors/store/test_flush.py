@@ -3,7 +3,7 @@
 import dataclasses
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.processors.store.making import NOW, Make, Maker, event
@@ -164,6 +164,9 @@ class Dying:
         self.store, self.calls, self.after = store, calls, after
         self.database = store.database
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
     def _step(self, call: Callable[[], None]) -> None:
         self.calls -= 1
         if self.calls < 0 and not self.after:
@@ -189,7 +192,7 @@ def test_a_crash_at_any_insert_leaves_nothing_visible_and_a_redo_is_exact(
     whole = m.flush(judged)
     # events, dispositions, batches, payloads, findings, quarantine, heartbeats, then the commit
     with pytest.raises(CrashError):
-        ClickHouseSink(Dying(store, calls, after), secrets.randbits).write(whole)
+        ClickHouseSink(cast("Any", Dying(store, calls, after)), secrets.randbits).write(whole)
     assert counts(store, m.log) == dict.fromkeys(VIEWS, 0)
     assert rebuild.cursor(store, m.log) is None
     assert rebuild.chains(store, m.log.topic, 3).by_id == {}

@@ -27,6 +27,24 @@ def test_cursors_with_overlapping_commits(
     assert rebuild.cursor(store, m.log) == 6
 
 
+def test_a_commit_that_the_views_have_not_heard_of(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    # The store was killed between the table and the view behind it.
+    m = maker()
+    judged = m.accept(2, 1)
+    sink.write(m.flush(judged[:1]))
+    sink.write(m.flush(judged[1:]))
+    store.command(
+        "ALTER TABLE sealtrail.commit_ends DELETE WHERE log_id = "
+        f"'{m.log.log_id}' SETTINGS mutations_sync = 1"
+    )
+    seen = "SELECT count() FROM committed_events WHERE log_id = {log:String}"
+    assert store.query(seen, {"log": m.log.log_id}) == [(0,)]
+    assert rebuild.cursor(store, m.log) == 2
+    assert store.query(seen, {"log": m.log.log_id}) == [(3,)]
+
+
 def test_links_are_those_that_were_applied(
     store: ClickHouseStore, sink: ClickHouseSink, maker: Make
 ):

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import fastavro
 from hypothesis import HealthCheck, given, settings
@@ -94,7 +95,9 @@ def hexed(value: str | bytes | None) -> str | None:
 
 def expected(maker: Maker, seq: int, data: bytes, leaf: bytes) -> list[object]:
     """The row of an event, from fastavro's decoding of its bytes."""
-    e = fastavro.schemaless_reader(io.BytesIO(data), avro.codec("ProvenanceEvent").parsed, None)
+    e: Any = fastavro.schemaless_reader(
+        io.BytesIO(data), avro.codec("ProvenanceEvent").parsed, None
+    )
     code = e["code"] or {"repository": None, "revision": None, "image_digest": None}
     entities = [
         [
