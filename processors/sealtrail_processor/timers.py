@@ -89,7 +89,9 @@ class Timers:
         last = state.beyond[-1].last_batch if state.beyond else state.next_batch - 1
         if beat_batch > last and at - heard >= self._settle_us:
             yield _gap(state, last + 1, beat_batch, at - heard)
-        if since is None or state.closed or state.continued is not None or not state.heartbeat_s:
+        # It may be closed beyond a gap: the mark has not come there.
+        closed = state.beyond[-1].closes if state.beyond else state.closed
+        if since is None or closed or state.continued is not None or not state.heartbeat_s:
             return
         silent = at - max(state.last_arrival, heard, since)
         if silent > self._beats * state.heartbeat_s * 1e6:

@@ -114,6 +114,15 @@ def test_heartbeats_keep_a_chain_alive_and_closing_ends_it_well() -> None:
     assert watch.codes(221) == [(Code.STALLED_CHAIN, 1)]
 
 
+def test_a_chain_that_is_closed_beyond_a_gap_is_not_stalled() -> None:
+    watch = Watch()
+    producer = world.Producer()
+    first, _, last = producer.send(), producer.send(), producer.send(close=True)
+    watch.commit(first, last, at=world.NOW)
+    assert watch.codes(0) == []
+    assert watch.codes(500) == [(Code.GAP, 1)]
+
+
 def test_nobody_is_called_silent_by_a_worker_that_was_not_listening() -> None:
     watch = Watch()
     watch.commit(world.Producer().send(), at=world.NOW)
