@@ -93,7 +93,7 @@ class Chains:
             return Placement(None, refused=ChainFinding(Code.ID_COLLISION, detail))
         complaint = _contradiction(state, link)
         if complaint:
-            return _fork(state, link, complaint)
+            return _fork(state, link, complaint, [digest for digest, _ in known])
         return Placement(state.main, (*_continuity(state, link), *self._continuations(link)))
 
     def _place_new(self, link: Link) -> Placement:
@@ -183,11 +183,14 @@ class Chains:
                 self.by_id[point.chain_id].continued = self._continued[point.chain_id][1]
 
 
-def _fork(state: ChainState, link: Link, complaint: str) -> Placement:
+def _fork(state: ChainState, link: Link, complaint: str, there: Sequence[bytes]) -> Placement:
     for branch, tip in state.tips.items():
         if _follows(tip, link):
             return Placement(branch)
-    detail = f"batch {link.batch_seq}: {complaint}"
+    # Whoever is told wants to know between which statements; both are kept, byte for byte.
+    others = sorted(set(there)) or [state.end_before(link.batch_seq).head]
+    heads = " and ".join(head.hex() for head in (*others, link.statement_hash))
+    detail = f"batch {link.batch_seq}: {complaint}; heads {heads}"
     finding = ChainFinding(Code.FORK, detail, link.batch_seq, link.batch_seq)
     return Placement(state.branches + 1, (finding,))
 

@@ -261,5 +261,6 @@ def _other_head(state: ChainState, batch_seq: int, head: bytes) -> tuple[Finding
     known = state.recent.get(batch_seq, ())
     if not known or any(digest == head for digest, _ in known):
         return ()
-    detail = f"a heartbeat names another head than batch {batch_seq} that was accepted"
+    heads = " and ".join([*sorted(digest.hex() for digest, _ in known), head.hex()])
+    detail = f"a heartbeat names another head than batch {batch_seq} that was accepted; {heads}"
     return (Finding(Code.FORK, detail, state.chain_id, batch_seq, None, state.chain_id),)
