@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 def write_private(file: Path, data: bytes) -> None:
     """Write a file (mode 0600), on disk when this returns; a crash leaves the old or the new."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # The process id keeps two writers apart; the rename decides which of them wins.
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    # Process and thread keep two writers apart; the rename decides which of them wins.
+    writer = f"{os.getpid()}.{threading.get_native_id()}"
+    fresh = file.with_name(f".{file.name}.{writer}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
