@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_a_good_run_has_no_problems():
         ({"findings": {**GOOD.findings, "FORK": 1}}, "nobody caused: FORK"),
     ],
 )
-def test_whatever_differs_is_said(changed: dict, said: str):
+def test_whatever_differs_is_said(changed: dict[str, Any], said: str):
     found = problems(replace(GOOD, **changed), invoices=10, truth=4)
     assert any(said in line for line in found), found
 

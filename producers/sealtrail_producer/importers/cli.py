@@ -27,6 +27,7 @@ PRODUCER = "git-import"
 # Below what the embedded broker keeps of a partition; it spares any broker.
 PACE_BYTES = 1_900_000
 CLOSE_S = 60.0
+HELD_UP = "waiting: brokers or workers take nothing (is `sealtrail worker` running?)"
 
 
 @click.group("import")
@@ -89,7 +90,10 @@ def import_git_command(
         )
         with trail, output.progress(f"importing {graph.repository}", graph.total) as advance:
             importer = Importer(
-                trail, checkpoint, lambda person: pseudonym(key, settings.tenant, person)
+                trail,
+                checkpoint,
+                lambda person: pseudonym(key, settings.tenant, person),
+                lambda: output.remark(HELD_UP),
             )
             told = importer.run(graph, advance)
     _report(output, graph, told, again, time.monotonic() - began)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 GROUP_EVENTS = 500
 GROUP_BYTES = 600_000
+# After so long without the brokers taking a group somebody should hear of it.
+PATIENCE_S = 15.0
 
 
 @dataclass(slots=True)
@@ -50,12 +52,20 @@ class Importer:
         trail: takes the events; its batches must hold GROUP_EVENTS and GROUP_BYTES.
         checkpoint: what was told before, and where this run is remembered.
         name: pseudonym of a person.
+        held_up: called each time that a group has waited PATIENCE_S for brokers and workers.
     """
 
-    def __init__(self, trail: Trail, checkpoint: Checkpoint, name: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        trail: Trail,
+        checkpoint: Checkpoint,
+        name: Callable[[str], str],
+        held_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self._trail = trail
         self._checkpoint = checkpoint
         self._name = name
+        self._held_up = held_up
         self._group: dict[str, ParentRef] = {}
         self._events = 0
         self._bytes = 0
@@ -78,14 +88,14 @@ class Importer:
         finally:
             # Interrupted, too: closing the trail sends what was emitted.
             self._remember()
-        self._trail.flush()
+        self._deliver()
         return self.told
 
     def _tell(self, commit: Commit, parts: Sequence[Draft]) -> None:
         size = sum(part.size for part in parts)
         if not self._fits(len(parts), size):
             self._remember()
-            self._trail.flush()
+            self._deliver()
         first = self._emit(parts[0], self._parents(parts[0]))
         self._group[commit.id] = first
         self._events += len(parts)
@@ -127,6 +137,10 @@ class Importer:
             else:
                 found.append(reference)
         return found
+
+    def _deliver(self) -> None:
+        while not self._trail.flush(PATIENCE_S):
+            self._held_up()
 
     def _remember(self) -> None:
         if self._group:

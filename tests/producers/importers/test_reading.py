@@ -6,7 +6,7 @@ import json
 import lzma
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -173,8 +173,8 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path):
         SampleFile(path)
 
 
-def _commit(**changed: object) -> Commit:
-    values: dict[str, object] = {
+def _commit(**changed: Any) -> Commit:
+    values: dict[str, Any] = {
         "id": "ab" * 20,
         "parents": ("cd" * 20,),
         "author": "a" * 16,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -109,7 +109,7 @@ class World:
         self.folder = there
         self.broker.logs = logs
 
-    def events(self) -> list[tuple[bytes, dict, bytes]]:
+    def events(self) -> list[tuple[bytes, dict[str, Any], bytes]]:
         """(event id, event, leaf hash) of all that reached the broker, chain by chain."""
         found = []
         for message in self.broker.messages():
