@@ -130,7 +130,8 @@ def readings(text: str) -> Iterator[Entity]:
     for whole, version in splits:
         yield Entity("", whole, version)
         for at, character in enumerate(whole):
-            if character == "/" and 0 < at < len(whole) - 1:
+            # `sealtrail emit` writes namespace:name.
+            if character in "/:" and 0 < at < len(whole) - 1:
                 yield Entity(whole[:at], whole[at + 1 :], version)
 
 

@@ -96,6 +96,10 @@ def test_names_may_hold_slashes_and_at_signs():
     assert choose(text, list(readings(text)), stored) == Entity(
         "git://host/repo", "src/a@b.c", "1f"
     )
+    text = "git://host/repo:src/a@b.c@1f"
+    assert choose(text, list(readings(text)), stored) == Entity(
+        "git://host/repo", "src/a@b.c", "1f"
+    )
     bare = "src/a@b.c"
     assert choose(bare, list(readings(bare)), stored) == Entity("git://host/repo", "src/a@b.c")
 

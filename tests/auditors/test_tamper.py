@@ -130,8 +130,11 @@ EDITS = [
 ]
 
 
-@pytest.mark.parametrize(("table", "column", "value"), EDITS)
-@pytest.mark.parametrize("offset", [2, 10])
+# Offset 2 shares its commit with a duplicate and a refused message; 10 is the end of everything.
+@pytest.mark.parametrize(
+    ("table", "column", "value", "offset"),
+    [(*edit, 2) for edit in EDITS] + [(*edit, 10) for edit in EDITS[::5]],
+)
 def test_an_edited_row(world: World, table: str, column: str, value: str, offset: int):
     one = "AND seq % 3 = 1" if table in ("events", "entity_events") else ""
     one = "AND child_seq % 3 = 1" if table.startswith("edges") else one
@@ -218,7 +221,7 @@ COMMIT_EDITS = [
 
 
 @pytest.mark.parametrize(("column", "value"), COMMIT_EDITS)
-@pytest.mark.parametrize("first", [0, 2, 10])
+@pytest.mark.parametrize("first", [2, 10])
 def test_an_edited_commit(world: World, column: str, value: str, first: int):
     world.change(f"ALTER TABLE commits UPDATE {column} = {value} WHERE first_offset = {first}")
     assert world.findings() == [("ROW_CHANGED", "commits", first, column)]
@@ -419,7 +422,7 @@ def test_leftovers_above_the_committed_offset_are_no_finding_while_young(world: 
 
 
 def test_what_readers_see_is_cut_short(world: World):
-    world.change("ALTER TABLE commit_ends DELETE WHERE last_offset = 10")
+    world.change("ALTER TABLE commit_ends UPDATE last_offset = 4, covered = 5 WHERE 1")
     assert world.findings() == [("ROW_CHANGED", "commit_ends", -1, "last_offset")]
 
 

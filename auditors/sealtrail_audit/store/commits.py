@@ -213,7 +213,7 @@ def computed(span: Span, dispositions: Sequence[Disposition]) -> Commit:
     """The commit that a span must have, from its dispositions."""
     # A flush holds at least one message; offsets that were lost hold none.
     kind = FLUSH if dispositions else LOST
-    arrival = dispositions[-1].arrival if dispositions else 0
+    arrival = max((d.arrival for d in dispositions), default=0)
     if span.commit is not None and not dispositions:
         # Nothing says when offsets without messages were given up.
         arrival = span.commit.arrival

@@ -225,6 +225,10 @@ class StoreAudit:
             elif count:
                 name = f"{place['topic']}/{place['partition']} of log {place['log_id']}"
                 self._report.notes.append(f"{count} messages above offset {end} of {name} wait")
+            elif shown == max((c.last for c in found if c.last < end), default=-1):
+                name = f"{place['topic']}/{place['partition']} of log {place['log_id']}"
+                text = f"the last commit of {name} is not shown: the store was killed within it"
+                self._report.notes.append(f"{text}, and the worker mends it when it starts")
             elif shown != end and not self._has_commit_findings(place):
                 detail = "readers see another part of the log than is committed"
                 self._report.add(
