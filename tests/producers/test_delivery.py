@@ -129,7 +129,7 @@ def test_a_closed_chain_is_continued_whatever_the_policy(world: World, policy: s
 
 @pytest.mark.parametrize("changed", [{"tenant": "t2"}, {"environment": "e2"}, {"topic": "other"}])
 def test_a_head_of_another_tenant_environment_or_topic_is_not_continued(
-    world: World, changed: dict[str, str]
+    world: World, changed: dict[str, Any]
 ):
     first = world.open()
     emit(first, 1)
@@ -313,7 +313,7 @@ def test_a_disk_that_refuses_is_a_typed_error_and_the_batch_is_kept(
 
 def test_durable_means_synced_whatever_the_policy(world: World):
     trail = world.open(spool_fsync="never")
-    synced = []
+    synced: list[int] = []
     trail._core.spool._fsync = synced.append
     trail.emit("x", event_type=CREATE)
     trail._core.flush_step()
@@ -324,7 +324,7 @@ def test_durable_means_synced_whatever_the_policy(world: World):
 
 def test_with_interval_the_flusher_syncs_now_and_then(world: World):
     trail = world.open(spool_fsync="interval", spool_fsync_ms=1000)
-    synced = []
+    synced: list[int] = []
     trail._core.spool._fsync = synced.append
     trail.emit("x", event_type=CREATE)
     trail._core.flush_step()

@@ -35,7 +35,7 @@ class SpoolMachine(RuleBasedStateMachine):
     """Appends, acknowledges, reopens, crashes: nothing that was synced is lost or reordered."""
 
     @initialize(policy=st.sampled_from(["always", "interval", "never"]))
-    def begin(self, policy: str):
+    def begin(self, policy: Any):
         self.folder = Path(tempfile.mkdtemp(prefix="producers-spool-"))
         self.policy = policy
         self.model: dict[int, Message] = {}

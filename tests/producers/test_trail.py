@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import pytest
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.producers.world import Seen, World
 
 
-def decoded(event: bytes) -> dict:
+def decoded(event: bytes) -> Any:
     return avro.codec("ProvenanceEvent").decode(event)
 
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_encoded_becomes_a_signed_tombstone_not_a_hole(
         {"protected": 7},
         {"commitments": 7},
         {"inputs": ["s3://x"]},
-        {"inputs": [EntityRef("n", 7)]},
+        {"inputs": [EntityRef("n", cast("str", 7))]},
         {"outputs": [EntityRef("n", "x", digest=b"short")]},
         {"outputs": [EntityRef("n", "x", size_bytes=-1)]},
         {"outputs": [EntityRef("n", "x", size_bytes=2**63)]},
@@ -202,7 +202,7 @@ def test_what_cannot_be_encoded_becomes_a_signed_tombstone_not_a_hole(
         {"attributes": {"x": 1}},
         {"attributes": {str(i): "" for i in range(65)}},
         {"actor": 7},
-        {"actor": Actor("x", "ALIEN")},
+        {"actor": Actor("x", cast("ActorKind", "ALIEN"))},
         {"run_id": b"short"},
         {"trace_id": "hex"},
         {"span_id": b"short"},
@@ -223,7 +223,7 @@ def test_a_wrong_value_is_refused_at_once_and_takes_no_number(
     with pytest.raises(EventError):
         trail.emit("x", **{"event_type": CREATE, **wrong})
     with pytest.raises(EventError):
-        trail.emit(7, event_type=CREATE)
+        trail.emit(cast("str", 7), event_type=CREATE)
     trail.emit("good", event_type=CREATE)
     trail.close()
     assert len(judged().events) == 1
