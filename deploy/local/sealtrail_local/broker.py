@@ -41,10 +41,8 @@ def run(settings: LocalSettings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    cluster = MockCluster(_HOST, settings.local_kafka_port)
+    cluster = MockCluster(_HOST, settings.local_kafka_port, topics(settings))
     try:
-        for name, partitions in topics(settings).items():
-            cluster.create_topic(name, partitions)
         _log.info("cluster %s on port %d", cluster.cluster_id, settings.local_kafka_port)
         stop.wait()
     finally:

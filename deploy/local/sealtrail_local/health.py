@@ -9,7 +9,7 @@ from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_local.broker import topics
 from sealtrail_local.settings import LocalSettings
 
-_TIMEOUT_S: Final = 2.0
+_TIMEOUT_S: Final = 5.0  # a busy machine is no reason to call a server dead
 _AUTHENTICATION_FAILED: Final = "516"
 
 Check = Callable[[LocalSettings], str]

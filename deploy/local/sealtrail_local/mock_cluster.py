@@ -20,6 +20,7 @@ import re
 import secrets
 import socket
 import string
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,7 @@ def _bundled_library() -> ctypes.CDLL:
         ("rd_kafka_mock_cluster_destroy", None, [pointer]),
         ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
         ("rd_kafka_mock_broker_set_host_port", None, [pointer, ctypes.c_int32, text, integer]),
+        ("rd_kafka_mock_broker_set_rtt", integer, [pointer, ctypes.c_int32, integer]),
         ("rd_kafka_mock_topic_create", integer, [pointer, text, integer, integer]),
         ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
     ):
@@ -102,30 +104,39 @@ class MockCluster:
     Args:
         host: address to bind and to advertise.
         port: port to bind and to advertise; must be free.
+        topics: numbers of partitions by name.
 
     Raises:
         ConfigurationError: the port is taken.
-        UnavailableError: librdkafka is not as this module expects it.
+        UnavailableError: librdkafka is not as this module expects it, or refuses a topic.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, topics: Mapping[str, int]) -> None:
         self._library = _bundled_library()
         listener = _listening_socket(host, port)
         self._handle = self._new_handle()
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 1)
         if not self._cluster:
             raise UnavailableError("librdkafka could not start its broker")
+        # Its default of 3 s makes each first join of a group that much slower.
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 100)
+        for name, partitions in topics.items():
+            self._create_topic(name, partitions)
+        self.cluster_id = self._randomise_cluster_id()
+        # Last: whoever gets through must find a complete broker. Until now connections wait.
+        self._listen_at(listener, host, port)
+
+    def _listen_at(self, listener: socket.socket, host: str, port: int) -> None:
         bootstraps: bytes = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster)
         target = _descriptor_listening_on(int(bootstraps.rsplit(b":", 1)[1]))
-        with listener:
-            os.set_blocking(listener.fileno(), os.get_blocking(target))
-            os.dup2(listener.fileno(), target, inheritable=False)
         self._library.rd_kafka_mock_broker_set_host_port(
             self._cluster, _BROKER_ID, host.encode(), port
         )
-        # Its default of 3 s makes each first join of a group that much slower.
-        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 100)
-        self.cluster_id = self._randomise_cluster_id()
+        with listener:
+            os.set_blocking(listener.fileno(), os.get_blocking(target))
+            os.dup2(listener.fileno(), target, inheritable=False)
+        # Its thread still polls the socket that was there before; any command wakes it.
+        self._library.rd_kafka_mock_broker_set_rtt(self._cluster, _BROKER_ID, 0)
 
     def _new_handle(self) -> int:
         error = ctypes.create_string_buffer(_ERROR_BYTES)
@@ -151,16 +162,7 @@ class MockCluster:
         field.value = cluster_id.encode()
         return cluster_id
 
-    def create_topic(self, name: str, partitions: int) -> None:
-        """Create a topic.
-
-        Args:
-            name: its name.
-            partitions: how many partitions it gets.
-
-        Raises:
-            UnavailableError: the broker refuses (the topic exists with another count).
-        """
+    def _create_topic(self, name: str, partitions: int) -> None:
         code = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
         if code:
             reason = self._library.rd_kafka_err2str(code).decode()
