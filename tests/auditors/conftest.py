@@ -48,13 +48,13 @@ class Room:
     kept: str = ""
     touched: set[str] = field(default_factory=set)
 
-    def empty(self) -> None:
-        """Forget everything but the key records."""
+    def empty(self, known_from: int = making.NOW - making.SECOND) -> None:
+        """Forget everything but the key records, which arrived then."""
         self.kept = ""
         for table in TABLES:
             self.store.command(f"TRUNCATE TABLE sealtrail.{table}")
         rows = [
-            (f"keys-{self.number}", "provenance.keys", 0, n, making.NOW - making.SECOND, key, value)
+            (f"keys-{self.number}", "provenance.keys", 0, n, known_from, key, value)
             for n, (key, value) in enumerate(making.key_records())
         ]
         columns = (

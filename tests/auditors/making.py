@@ -77,11 +77,11 @@ def key_records() -> list[tuple[str, bytes]]:
     ]
 
 
-def directory() -> Directory:
-    """What the key records say."""
+def directory(arrival: int = NOW - SECOND) -> Directory:
+    """What the key records say, from their arrival on."""
     known = Directory(ROOT)
     for _, value in key_records():
-        known.add(value, NOW - SECOND)
+        known.add(value, arrival)
     return known
 
 
@@ -195,23 +195,39 @@ class Partition:
 
     def flush(self, *messages: tuple[bytes, bytes | None]) -> Flush:
         """Judge messages (key, value) as the worker does."""
-        place = Place("test", ("default",), self.log.topic, self.log.partition)
-        rules = judging.Rules(place, Tolerances(), 30 * SECOND)
         examined = []
-        for key, value in messages:
-            raw = RawMessage(
-                self.offset, key, value, (("h", b"v"),), self.arrival, append_time=True
-            )
+        for message in messages:
             arrival = judging.Arrival(self.arrival, "LOG_APPEND", self.arrival)
-            examined.append(judging.examine(raw, arrival, place, self.known))
-            self.offset += 1
-            self.arrival += SECOND
+            examined.append(self.examine(message, arrival))
+        return self.judge(examined)
+
+    def released(self, message: tuple[bytes, bytes | None], offset: int, arrival: int) -> Flush:
+        """Judge a message that was parked at an offset, and comes back now."""
+        origin = (self.log.log_id, self.log.topic, self.log.partition, offset)
+        back = judging.Arrival(arrival, "ORIGINAL", self.arrival, origin)
+        return self.judge([self.examine(message, back)])
+
+    def examine(
+        self, message: tuple[bytes, bytes | None], arrival: judging.Arrival
+    ) -> judging.Examined:
+        """Steps 1 to 9 of the next message of the log."""
+        key, value = message
+        place = Place("test", ("default",), self.log.topic, self.log.partition)
+        headers = (("h", b"v"),)
+        raw = RawMessage(self.offset, key, value, headers, self.arrival, append_time=True)
+        self.offset += 1
+        self.arrival += SECOND
+        return judging.examine(raw, arrival, place, self.known)
+
+    def judge(self, examined: list[judging.Examined]) -> Flush:
+        """The flush of some messages."""
+        place = Place("test", ("default",), self.log.topic, self.log.partition)
         flush = judging.judge(
             self.log,
             self.committed + 1,
             examined,
             trial=judging.Trial(self.chains),
-            rules=rules,
+            rules=judging.Rules(place, Tolerances(), 30 * SECOND),
             stored={},
         )
         self.committed = flush.last_offset

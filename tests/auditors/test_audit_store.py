@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.auditors.making import NOW, SECOND, Chain, Partition
+from tests.auditors.making import NOW, SECOND, Chain, Partition, directory
 
 from sealtrail.findings import Code
 from sealtrail_processor.model import Finding, Log
@@ -130,3 +130,27 @@ def test_flushes_that_two_workers_did_with_other_boundaries(
     report = room.audit()
     assert report.findings == []
     assert report.events == 14
+
+
+@pytest.mark.parametrize("receipt", [True, False])
+def test_a_message_that_was_parked_and_released(room: Room, *, receipt: bool):
+    """It is judged by what was known when it came back, and keeps its first arrival."""
+    known_from = NOW + 5 * SECOND
+    room.empty(known_from)
+    chain = Chain(1)
+    part = Partition(Log(f"log-{room.number}", "provenance.events", 0), known=directory(known_from))
+    first = (chain.chain_id, chain.batch(2, NOW))
+    room.write([part.flush(first)])
+    part.arrival = NOW + 9 * SECOND
+    room.write([part.released(first, 0, NOW)])
+    room.write([part.flush((chain.chain_id, chain.batch(2, part.arrival)))])
+    if receipt:
+        columns = ("log_id", "topic", "partition", "offset", "arrival")
+        row = (part.log.log_id, part.log.topic, 0, 1, NOW + 9 * SECOND)
+        room.store.insert("receipts", columns, [row], f"receipt-{room.number}")
+    report = room.audit()
+    assert report.findings == []
+    assert (report.events, report.batches, report.messages) == (4, 2, 3)
+    room.change("ALTER TABLE dispositions UPDATE from_offset = 7 WHERE offset = 1")
+    (finding,) = room.audit().findings
+    assert str(finding.code) == "ROW_CHANGED"
