@@ -268,5 +268,8 @@ def run(app: faust.App, worker: Worker, logging_config: Mapping[str, Any], level
     worker.start()
     try:
         process.execute_from_commandline()
+    except SystemExit as ended:
+        # Faust's 1 would read as "ran, and found something".
+        raise SystemExit(EXIT_FAILED if ended.code else 0) from None
     finally:
         worker.stop()

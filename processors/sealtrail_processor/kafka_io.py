@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sealtrail_processor.ports import Outgoing
 
 log = logging.getLogger(__name__)
+# Its own lines: each lost connection, once a broker and client.
+rdkafka = logging.getLogger("librdkafka")
 
 TIMEOUT_S = 10.0
 NO_OFFSET = -1001
@@ -57,7 +59,7 @@ class KafkaSide:
                 "auto.offset.reset": "error",
                 "allow.auto.create.topics": False,
             },
-            logger=log,
+            logger=rdkafka,
         )
 
     def log_id(self, topic: str) -> str:
@@ -79,7 +81,7 @@ class KafkaSide:
     def _topic_id(self, topic: str) -> str:
         def describe() -> str:
             if self._admin is None:
-                self._admin = AdminClient(self._config, logger=log)
+                self._admin = AdminClient(self._config, logger=rdkafka)
             found = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
             return str(found[topic].result().topic_id)
 
@@ -162,7 +164,7 @@ class KeysTopic:
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 100,
             },
-            logger=log,
+            logger=rdkafka,
         )
         self._next: dict[int, int] = {}
 
@@ -260,7 +262,7 @@ class KafkaPublisher:
                 "message.max.bytes": 9 * 2**20,
                 "delivery.timeout.ms": 300_000,
             },
-            logger=log,
+            logger=rdkafka,
         )
 
     def offer(self, message: Outgoing) -> bool:

@@ -53,7 +53,11 @@ def trust_root(path: Path | None) -> TrustRoot:
 
 def kafka_config(settings: WorkerSettings) -> dict[str, str]:
     """What librdkafka needs to reach the brokers."""
-    return {"bootstrap.servers": settings.kafka_bootstrap, "client.id": settings.worker_id}
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "client.id": settings.worker_id,
+        "reconnect.backoff.ms": "1000",
+    }
 
 
 def connect(settings: WorkerSettings) -> Outside:
