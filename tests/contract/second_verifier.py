@@ -158,10 +158,11 @@ def public_key(der: bytes) -> tuple[str, Any]:
 
 def holds(der: bytes, signature: bytes, kind: str, body: bytes) -> bool:
     message = b"DSSEv1 %d %b %d %b" % (len(kind.encode()), kind.encode(), len(body), body)
-    with suppress(InvalidSignature):
+    try:
         public_key(der)[1].verify(signature, message)
-        return True
-    return False
+    except InvalidSignature:
+        return False
+    return True
 
 
 class Records:

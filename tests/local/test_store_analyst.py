@@ -19,7 +19,8 @@ def refusal(client: Client, sql: str, **arguments: Any) -> int:
 
 
 def test_reads(analyst: Client):
-    assert analyst.command("SELECT count() FROM local_t") > 0
+    count: Any = analyst.command("SELECT count() FROM local_t")
+    assert count > 0
     assert len(analyst.query_df("SELECT * FROM local_t LIMIT 10")) == 10
     with analyst.query_row_block_stream("SELECT number FROM numbers(100000)") as blocks:
         assert sum(map(len, blocks)) == 100_000
@@ -27,8 +28,8 @@ def test_reads(analyst: Client):
 
 
 def test_shows(analyst: Client):
-    assert "local_t" in analyst.command("SHOW TABLES FROM sealtrail")
-    assert "CREATE TABLE" in analyst.command("SHOW CREATE TABLE sealtrail.local_t")
+    assert "local_t" in str(analyst.command("SHOW TABLES FROM sealtrail"))
+    assert "CREATE TABLE" in str(analyst.command("SHOW CREATE TABLE sealtrail.local_t"))
     assert len(analyst.query("DESCRIBE TABLE sealtrail.local_t").result_rows) == 6
     assert analyst.command("EXISTS TABLE sealtrail.local_t") == 1
 

@@ -9,6 +9,7 @@ import json
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
@@ -26,7 +27,7 @@ from tests.local.conftest import COLUMNS, Connect, row
 
 
 def count(client: Client, where: str, table: str = "local_t") -> int:
-    return int(client.command(f"SELECT count() FROM {table} WHERE {where}"))
+    return int(str(client.command(f"SELECT count() FROM {table} WHERE {where}")))
 
 
 def test_handshake(writer: Client):
@@ -190,7 +191,8 @@ def test_streams(writer: Client):
 
 
 def test_raw_results(writer: Client):
-    parquet = writer.raw_stream("SELECT number FROM numbers(100000)", fmt="Parquet").read()
+    stream: Any = writer.raw_stream("SELECT number FROM numbers(100000)", fmt="Parquet")
+    parquet = stream.read()
     assert pq.read_table(io.BytesIO(parquet)).num_rows == 100_000
     assert json.loads(writer.raw_query("SELECT 1 x", fmt="JSON"))["rows"] == 1
 

@@ -88,7 +88,7 @@ def insert(client: Client, body: bytes, token: str, statement: str = STATEMENT) 
 
 
 def stored(client: Client) -> tuple[int, int, int]:
-    rows = client.command("SELECT count() FROM local_rows")
+    rows: Any = client.command("SELECT count() FROM local_rows")
     sums, groups = client.query("SELECT sum(n), count() FROM local_sums").first_row
     return rows, sums, groups
 
