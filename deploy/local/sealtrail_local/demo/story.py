@@ -152,7 +152,7 @@ class Story:
         before = -2
         while seen != before:
             before = seen
-            if wait_until(all_there, self.stage.check, STILL_S / 3):
+            if wait_until(all_there, self.stage.check, STILL_S):
                 return
 
     # -- the same again -------------------------------------------------------
@@ -204,11 +204,19 @@ class Story:
         """Wrong clocks: in the history, and of the live service."""
         self.report.step("Clocks: who is wrong, and by how much")
         o = self.outcome
+        o.history_edges_back = len(self.ledger.edges_back(IMPORTER))
+
+        def judged() -> bool:
+            # Suspects are named once the parents are known: a little later than the events.
+            o.history_causality = len(self.ledger.causality(IMPORTER))
+            o.live_causality = len(self.ledger.causality(BILLING))
+            o.suspects = self.ledger.suspects(BILLING)
+            history = o.history_causality >= o.history_edges_back
+            return history and o.live_causality >= self.invoices and bool(o.suspects)
+
+        wait_until(judged, self.stage.check, STILL_S / 2)
         o.findings = self.ledger.findings()
-        back = self.ledger.edges_back(IMPORTER)
-        o.history_edges_back = len(back)
         found = self.ledger.causality(IMPORTER)
-        o.history_causality = len(found)
         self.report.say(
             f"{o.history_causality} imported commits say that they were made before their parent"
             " (tolerance 0 s):"
@@ -216,8 +224,6 @@ class Story:
         if found:
             shown = [(f.commit[:12], f.event_id, f"{f.seconds:,.0f} s") for f in found[:6]]
             self.report.table(("commit", "event", "before its parent"), shown)
-        o.live_causality = len(self.ledger.causality(BILLING))
-        o.suspects = self.ledger.suspects(BILLING)
         o.skew_seconds = self.ledger.skew(ORDERS)
         self.report.say(
             f"{o.live_causality} invoices seem older than their orders. Suspect: "

@@ -8,7 +8,7 @@ from typing import Any
 # Kinds that the demo brings about itself: wrong clocks, now and in history, and the forgeries.
 EXPECTED = frozenset({"AHEAD", "CAUSALITY", "BAD_ROOT", "BAD_SIGNATURE"})
 # What a batch may take from its signature to its receipt on a busy machine.
-DELAY_S = 5.0
+DELAY_S = 15.0
 
 
 @dataclass(slots=True)
