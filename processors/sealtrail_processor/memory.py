@@ -126,6 +126,7 @@ class MemoryBroker:
     cluster: str = "cluster-1"
     logs: dict[int, list[RawMessage]] = field(default_factory=dict)
     starts: dict[int, int] = field(default_factory=dict)
+    group: dict[int, int] = field(default_factory=dict)
 
     def log_id(self, topic: str) -> str:
         """Broker.log_id."""
@@ -138,6 +139,16 @@ class MemoryBroker:
         held = self.logs.get(partition, [])
         start = self.starts.get(partition, held[0].offset if held else 0)
         return start, held[-1].offset + 1 if held else start
+
+    def partitions(self, topic: str) -> int:
+        """KafkaSide.partitions."""
+        del topic
+        return max(self.logs, default=-1) + 1
+
+    def committed(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+        """KafkaSide.committed."""
+        del topic
+        return {n: self.group[n] for n in partitions if n in self.group}
 
     def first_at(self, topic: str, partition: int, offset: int) -> int | None:
         """Broker.first_at."""

@@ -1,0 +1,171 @@
+"""The worker around its partitions: taking over, giving away, and what runs beside the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.contract import world
+from tests.processors.pipeline.scenes import SECOND, raw
+
+from sealtrail.errors import UnavailableError
+from sealtrail_processor.keys_reader import KeysReader
+from sealtrail_processor.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryPublisher
+from sealtrail_processor.model import RawMessage
+from sealtrail_processor.settings import WorkerSettings
+from sealtrail_processor.worker import EXIT_FAILED, Outside, Worker
+
+
+@dataclass
+class Rows:
+    """A store that is asked little: remembers inserts, answers with nothing."""
+
+    inserted: list[tuple[str, Any]] = field(default_factory=list)
+
+    def query(self, sql: str, parameters: Any = None) -> list[Any]:
+        return []
+
+    def insert(self, table: str, columns: Any, rows: Any, token: str) -> None:
+        self.inserted += [(table, dict(zip(columns, row, strict=True))) for row in rows]
+
+
+class Left(Exception):  # noqa: N818 - what a test's worker does instead of ending the process
+    pass
+
+
+def leave(status: int) -> None:
+    raise Left(status)
+
+
+class House:
+    """A worker over ports in memory, in one thread."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = world.NOW + SECOND
+        self.store, self.ledger, self.broker = Rows(), MemoryLedger(), MemoryBroker()
+        self.publisher, self.topic = MemoryPublisher(), MemoryKeys()
+        keys = KeysReader(
+            world.directory(), self.topic, self.topic, lambda: "cluster-1", lambda: self.now
+        )
+        outside = Outside(
+            self.store,  # type: ignore[arg-type] # what is asked of it here
+            self.ledger,
+            self.ledger,
+            self.broker,  # type: ignore[arg-type] # the part of it that counts
+            keys,
+            self.publisher,
+            lambda: self.now,
+        )
+        self.worker = Worker(WorkerSettings(**settings), outside, leave)
+
+    def append(self, *values: bytes, at: int | None = None) -> list[RawMessage]:
+        log = self.broker.logs.setdefault(1, [])
+        first = len(log)
+        log += [raw(first + i, value, at) for i, value in enumerate(values)]
+        return log[first:]
+
+    def assign_anew(self) -> dict[int, int]:
+        """A rebalance that brings the partition back."""
+        self.worker.revoke([1])
+        assert not self.worker.status.ready
+        return self.worker.assign(world.TOPIC, [1])
+
+    def look_around(self) -> None:
+        """What the upkeep thread does at each turn, without its threads."""
+        found, _ = self.worker._look_around()
+        for log, entries in found.items():
+            self.worker._reports.write(log, entries, "timer")
+        self.worker._timers.written(found)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_it_takes_over_where_commits_end(house: House) -> None:
+    producer = world.Producer()
+    messages = house.append(producer.send(), producer.send())
+    assert house.worker.assign(world.TOPIC, [1]) == {1: 0}
+    house.worker.process(1, messages)
+    assert house.worker.status.ready
+    assert house.assign_anew() == {1: 2}
+
+
+def test_state_is_kept_over_a_rebalance_only_while_nobody_moved_on(house: House) -> None:
+    producer = world.Producer()
+    house.worker.assign(world.TOPIC, [1])
+    before = house.worker.partitions[1]
+    house.worker.process(1, house.append(producer.send()))
+    house.assign_anew()
+    assert house.worker.partitions[1] is before
+
+    house.append(producer.send())
+    other = House()
+    other.ledger, other.broker = house.ledger, house.broker
+    other.worker.outside = house.worker.outside
+    other.worker.assign(world.TOPIC, [1])
+    other.worker.process(1, house.broker.logs[1])
+    assert house.assign_anew() == {1: 2}
+    assert house.worker.partitions[1] is not before
+
+
+def test_what_was_taken_away_is_not_processed(house: House) -> None:
+    house.worker.assign(world.TOPIC, [1])
+    messages = house.append(world.Producer().send())
+    house.worker.revoke([1])
+    house.worker.process(1, messages)
+    house.worker.process(7, messages)
+    assert house.ledger.flushes == []
+
+
+def test_messages_judged_by_keys_that_came_right_before(house: House) -> None:
+    identity = world.IDENTITY
+    stranger = world.Producer(keys=(world.STRANGER,), identity=identity)
+    house.worker.assign(world.TOPIC, [1])
+    record = world.signed(world.key_record(world.STRANGER))
+    house.topic.unread = [(0, RawMessage(0, b"k", record, (), 0, append_time=False))]
+    house.worker.process(1, house.append(stranger.send()))
+    assert [j.disposition.value for j in house.ledger.judged()] == ["accepted"]
+
+
+def test_gaps_become_rows_and_alerts_once(house: House) -> None:
+    producer = world.Producer()
+    house.worker.assign(world.TOPIC, [1])
+    first, _, third = producer.send(), producer.send(), producer.send()
+    house.worker.process(1, house.append(first, third))
+    house.worker.status.lag = 0
+    house.now += 60 * SECOND
+    house.look_around()
+    house.look_around()
+    assert [(t, r["code"]) for t, r in house.store.inserted] == [("findings", "GAP")]
+    assert len(house.publisher.sent) == 1
+
+
+def test_another_broker_is_noticed_without_messages(house: House) -> None:
+    house.worker.assign(world.TOPIC, [1])
+    house.broker.cluster = "cluster-2"
+    with pytest.raises(UnavailableError):
+        house.look_around()
+
+
+def test_a_stuck_worker_leaves(house: House) -> None:
+    house = House(session_timeout_s=6, watchdog_margin_s=0.001)
+    house.append(world.Producer().send())
+    house.worker._watchdog.patience_s = -1.0
+    house.worker._watch()
+    assert house.worker.status.lag == 1
+    with pytest.raises(Left) as left:
+        house.worker._watch()
+    assert left.value.args == (EXIT_FAILED,)
+
+
+def test_threads_start_and_stop(house: House) -> None:
+    house.worker.start()
+    house.worker.in_flush_thread(house.worker.assign, world.TOPIC, [1]).result(10)
+    messages = house.append(world.Producer().send())
+    house.worker.in_flush_thread(house.worker.process, 1, messages).result(10)
+    house.worker.stop()
+    assert house.worker.status.stopping
+    assert [j.disposition.value for j in house.ledger.judged()] == ["accepted"]

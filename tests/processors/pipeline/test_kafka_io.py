@@ -1,0 +1,64 @@
+"""Kafka beside the stream, on librdkafka's own broker."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sealtrail.errors import UnavailableError
+from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide, KeysTopic
+from sealtrail_processor.ports import Outgoing
+
+if TYPE_CHECKING:
+    from tests.conftest import Stack
+
+
+@pytest.fixture
+def config(stack: Stack) -> dict[str, str]:
+    return {"bootstrap.servers": stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"]}
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"test.{uuid.uuid4().hex}"
+
+
+def test_what_is_published_is_read_to_the_end(config: dict[str, str], topic: str) -> None:
+    publisher = KafkaPublisher(config)
+    first = [Outgoing(topic, b"k", b"%d" % n, (("h", b"v"),), 0) for n in range(700)]
+    assert publisher.publish(first, 10) == list(range(700))
+    with closing(KeysTopic(config, topic)) as reader:
+        found = reader.read_to_end()
+        assert [m.value for _, m in found] == [m.value for m in first]
+        assert found[0][1].headers == (("h", b"v"),)
+        assert reader.read_to_end() == []
+        publisher.offer(Outgoing(topic, None, None, (), 0))
+        assert publisher.close(10) == 0
+        [(number, message)] = reader.read_to_end()
+        assert (number, message.offset, message.key, message.value) == (0, 700, None, None)
+
+
+def test_watermarks_and_single_reads(config: dict[str, str], topic: str) -> None:
+    KafkaPublisher(config).publish([Outgoing(topic, b"k", b"v", (), 2)] * 3, 10)
+    with closing(KafkaSide(config, "group")) as side:
+        assert side.partitions(topic) == 4
+        assert side.watermarks(topic, 2) == (0, 3)
+        assert side.first_at(topic, 2, 1) == 1
+        assert side.committed(topic, [0, 1, 2, 3]) == {}
+        assert side.log_id(topic) == side.log_id("provenance.events")
+
+
+def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sealtrail_processor.kafka_io.TIMEOUT_S", 0.2)
+    config = {"bootstrap.servers": "127.0.0.1:1"}
+    with closing(KafkaSide(config, "group")) as side, pytest.raises(UnavailableError):
+        side.log_id("topic")
+    with closing(KeysTopic(config, "topic")) as reader, pytest.raises(UnavailableError):
+        reader.read_to_end()
+    publisher = KafkaPublisher(config, queue=1)
+    with pytest.raises(UnavailableError):
+        publisher.publish([Outgoing("topic", b"k", b"v")], 0.2)
+    assert not publisher.offer(Outgoing("topic", b"k", b"v"))
