@@ -213,7 +213,7 @@ class Partition:
         """Steps 1 to 9 of the next message of the log."""
         key, value = message
         place = Place("test", ("default",), self.log.topic, self.log.partition)
-        headers = (("h", b"v"),)
+        headers = (("content-type", dsse.BATCH.encode()), ("ce_specversion", b"1.0"), ("h", b"v"))
         raw = RawMessage(self.offset, key, value, headers, self.arrival, append_time=True)
         self.offset += 1
         self.arrival += SECOND

@@ -121,6 +121,7 @@ EDITS = [
     ("payloads", "value", "concat(substring(value, 1, 300), 'x', substring(value, 302))"),
     ("payloads", "value", "''"),
     ("payloads", "key", "'x'"),
+    ("payloads", "headers.content-type", "arrayMap(h -> (h.1, 'x'), headers)"),
     ("dispositions", "digest", "reverse(digest)::FixedString(32)"),
     ("dispositions", "chain_id", "reverse(chain_id)::FixedString(32)"),
     ("dispositions", "disposition", "'duplicate'"),
@@ -139,7 +140,8 @@ def test_an_edited_row(world: World, table: str, column: str, value: str, offset
     one = "AND seq % 3 = 1" if table in ("events", "entity_events") else ""
     one = "AND child_seq % 3 = 1" if table.startswith("edges") else one
     one += " AND direction = 'input'" if table == "entity_events" else ""
-    world.change(f"ALTER TABLE {table} UPDATE {column} = {value} WHERE offset = {offset} {one}")
+    edited = column.partition(".")[0]
+    world.change(f"ALTER TABLE {table} UPDATE {edited} = {value} WHERE offset = {offset} {one}")
     named = "inputs.namespace" if column == "inputs" else column
     named = "attributes.keys" if column == "attributes" else named
     found = world.findings()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sealtrail.findings import Code
 from sealtrail.statement import ZERO
 from sealtrail.validate import Place, Refused, VerifiedBatch, validate
+from sealtrail_audit.store import headers
 from sealtrail_audit.store.commits import REFUSED, Disposition
 from sealtrail_audit.store.compare import Finding
 from sealtrail_audit.store.expected import Meta
@@ -252,7 +253,10 @@ def payload_findings(place: Mapping[str, Any], reading: Reading) -> list[Finding
             )
         return findings
     wrong = _columns_of_payload(reading, taken, must)
-    findings += [Finding(Code.ROW_CHANGED, "payloads", key, "", *triple) for triple in wrong]
+    if wrong:
+        also = ", ".join(name for name, _, _ in wrong[1:])
+        detail = f"also {also}" if also else ""
+        findings.append(Finding(Code.ROW_CHANGED, "payloads", key, detail, *wrong[0]))
     return findings
 
 
@@ -262,8 +266,12 @@ def _columns_of_payload(
     wrong: list[tuple[str, Any, Any]] = []
     if row["arrival"] != must.arrival:
         wrong.append(("arrival", row["arrival"], must.arrival))
-    if reading.batch is not None and row["key"] != reading.batch.statement.chain_id:
-        wrong.append(("key", row["key"], reading.batch.statement.chain_id))
+    if reading.batch is not None:
+        statement = reading.batch.statement
+        if row["key"] != statement.chain_id:
+            wrong.append(("key", row["key"], statement.chain_id))
+        found = headers.wrong(statement, row["headers.name"], row["headers.value"])
+        wrong += [(f"headers.{name.decode()}", is_, says) for name, is_, says in found]
     return wrong
 
 
