@@ -52,6 +52,10 @@ check: $(READY) ## Check format, lint, types and the imports between rooms
 test-install: $(READY) ## Install each extra into a clean environment and import its room
 	$(BIN)/python -m pytest tests/install $(PYTEST)
 
+.PHONY: test-integration
+test-integration: $(READY) ## Run the whole pipeline with every attack hidden in honest traffic
+	$(BIN)/python -m pytest tests/scenarios $(PYTEST)
+
 .PHONY: crash-test
 crash-test: $(READY) ## Kill the worker and the broker during 100,000 events: nothing lost, nothing doubled (ARGS="EVENTS KILLS SEED")
 	$(BIN)/python -m tests.crash.run $(ARGS)

@@ -1,0 +1,345 @@
+"""Where the scenarios play: a stack, a worker, services that emit, and somebody at the topic.
+
+Everything is driven from outside, by the `sealtrail` command, the SDK and Kafka. What is sent by
+hand is written down together with the fate that it must meet; all else must be accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from confluent_kafka import Producer
+from tests.conftest import Stack, running_stack
+from tests.scenarios.chains import TOPIC, Chain, Made
+from tests.scenarios.conservation import behind
+
+from sealtrail import ids
+from sealtrail.event import EntityRef, EventType
+from sealtrail.findings import PARKED_CODES, Code, Disposition
+from sealtrail.settings import load
+from sealtrail_producer import Trail, signing
+from sealtrail_producer.settings import ProducerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from confluent_kafka import KafkaError, Message
+
+    from sealtrail.event import ParentRef
+
+SEALTRAIL = (sys.executable, "-c", "from sealtrail.cli import main; main()")
+SETTINGS = {
+    "SEALTRAIL_GAP_SETTLE_S": "8",
+    "SEALTRAIL_ORPHAN_WINDOW_S": "15",
+    "SEALTRAIL_STALLED_HEARTBEATS": "2",
+    "SEALTRAIL_SESSION_TIMEOUT_S": "6",
+    "SEALTRAIL_HEALTH_PORT": "0",
+    "SEALTRAIL_PARTITIONS": "4",
+}
+PRODUCERS = ("orders", "billing", "shipping", "retiree", "leaked")
+# Its batches are signed with Ed25519 and ML-DSA-44.
+VAULT = "vault"
+SERVICES = (("orders", "a"), ("billing", "b"), ("shipping", "c"), ("vault", "d"))
+
+
+@dataclass(slots=True)
+class Sent:
+    """A message that was sent by hand, and what must become of it.
+
+    code: of the refusal; events: how many of its events the store must hold.
+    """
+
+    attack: str
+    partition: int
+    disposition: Disposition
+    code: Code | None = None
+    events: int = 0
+    offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A finding that must be made; sent None: by a timer, about no message."""
+
+    attack: str
+    code: Code
+    sent: Sent | None
+    partition: int
+    chain_id: bytes = bytes(32)
+    batch_seq: int = 0
+    event_id: bytes | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int, str, int, str]:
+        """As `found` gives it: code, partition, offset, chain, batch, event."""
+        at = 0 if self.sent is None else self.sent.offset
+        event = "" if self.event_id is None else ids.text(self.event_id)
+        return self.code.value, self.partition, at, self.chain_id.hex(), self.batch_seq, event
+
+
+@dataclass(slots=True)
+class Scene:
+    """One run."""
+
+    stack: Stack
+    sent: list[Sent] = field(default_factory=list)
+    expected: list[Expected] = field(default_factory=list)
+    emitted: dict[str, int] = field(default_factory=dict)
+    links: int = 0
+    attack: str = ""
+    # What an attack keeps for its own test.
+    kept: dict[str, Any] = field(default_factory=dict)
+    _open: ExitStack = field(default_factory=ExitStack)
+    _signers: dict[str, list[signing.KeySigner]] = field(default_factory=dict)
+    _trails: list[Trail] = field(default_factory=list)
+    _last: dict[str, ParentRef] = field(default_factory=dict)
+    _wire: Producer | None = None
+    _worker: subprocess.Popen[bytes] | None = None
+
+    # -- life -----------------------------------------------------------------
+
+    @classmethod
+    def begin(cls) -> Scene:
+        """A stack with migrated store and registered producers."""
+        opened = ExitStack()
+        stack = opened.enter_context(running_stack())
+        scene = cls(Stack(stack.env | SETTINGS, stack.state_dir), _open=opened)
+        scene.run("store", "migrate")
+        names = [word for name in PRODUCERS for word in ("--producer", name)]
+        scene.run("keys", "setup-dev", *names)
+        scene.run("keys", "setup-dev", "--producer", VAULT, "--post-quantum")
+        return scene
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for trail in self._trails:
+            trail.close(5)
+        self.stop_worker()
+        self._open.close()
+
+    @property
+    def folder(self) -> Path:
+        """State folder of everything."""
+        return self.stack.state_dir
+
+    def run(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+        """Run `sealtrail`; its standard output."""
+        done = subprocess.run(
+            [*SEALTRAIL, *arguments],
+            env=self.stack.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode in codes, f"{arguments}: {done.returncode}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def ask(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
+        """Run `sealtrail ... --json`; its answer."""
+        return json.loads(self.run(*arguments, "--json", codes=codes).strip().splitlines()[-1])
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """What `sealtrail sql` answers."""
+        answer: list[dict[str, Any]] = self.ask("sql", query, "--limit", "0")
+        return answer
+
+    def start_worker(self) -> None:
+        """Start `sealtrail worker`."""
+        log = self._open.enter_context((self.folder / "worker.log").open("ab"))
+        self._worker = subprocess.Popen(
+            [*SEALTRAIL, "worker"], env=self.stack.env, stdout=log, stderr=log
+        )
+
+    def stop_worker(self) -> int | None:
+        """SIGTERM; its exit status."""
+        if self._worker is None:
+            return None
+        worker, self._worker = self._worker, None
+        worker.send_signal(signal.SIGTERM)
+        try:
+            return worker.wait(15)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            return worker.wait()
+
+    def log(self) -> str:
+        """The end of what the worker wrote."""
+        return (self.folder / "worker.log").read_text(errors="replace")[-5000:]
+
+    def wait(self, what: str, done: Callable[[], Any], timeout_s: float = 90) -> None:
+        """Wait until something holds."""
+        end = time.monotonic() + timeout_s
+        while not done():
+            alive = self._worker is not None and self._worker.poll() is None
+            assert alive, f"{what}: the worker ended\n{self.log()}"
+            assert time.monotonic() < end, f"{what}: not after {timeout_s} s\n{self.log()}"
+            time.sleep(1)
+
+    def count(self, condition: str) -> int:
+        """Committed messages whose fate fulfils a condition."""
+        query = f"SELECT count() AS n FROM sealtrail.committed_dispositions WHERE {condition}"
+        return int(self.sql(query)[0]["n"])
+
+    def drained(self) -> bool:
+        """Whether all that was sent is committed."""
+        return not behind(self.folder)
+
+    # -- honest services -------------------------------------------------------
+
+    def open_services(self) -> None:
+        """One trail each."""
+        for producer, instance in SERVICES:
+            env = self.stack.env | {"SEALTRAIL_INSTANCE": f"honest-{instance}"}
+            settings = load(ProducerSettings, env)
+            trail = Trail.from_env(producer, settings=settings, batch_ms=30, batch_events=64)
+            self._trails.append(trail)
+
+    def emit(self, rounds: int) -> None:
+        """Some rounds in which each service emits an event caused by the others' last ones."""
+        for number in range(rounds):
+            for trail in self._trails:
+                parents = [self._last[t.producer] for t in self._trails if t.producer in self._last]
+                receipt = trail.emit(
+                    "service.step",
+                    event_type=EventType.TRANSFORM,
+                    inputs=[EntityRef("service", f"{trail.producer}/{number % 5}")],
+                    outputs=[EntityRef("service", f"{trail.producer}/{number % 5 + 1}", "2")],
+                    parents=parents,
+                )
+                self._last[trail.producer] = receipt.reference
+                self.emitted[trail.producer] = self.emitted.get(trail.producer, 0) + 1
+                self.links += len(parents)
+
+    def close_services(self) -> None:
+        """They say goodbye."""
+        for trail in self._trails:
+            assert trail.close(20)
+        self._trails.clear()
+
+    def reference(self) -> ParentRef:
+        """An event of an honest service."""
+        return self._last["orders"]
+
+    # -- somebody at the topic -------------------------------------------------
+
+    def signers(self, producer: str) -> list[signing.KeySigner]:
+        """Whoever can read a producer's key files can sign for it."""
+        if producer not in self._signers:
+            files = sorted((self.folder / "keys").glob(f"{producer}*.pem"))
+            self._signers[producer] = signing.load_all(files, "", None)
+        return self._signers[producer]
+
+    def chain(self, producer: str = "orders", partition: int = 0, **changes: Any) -> Chain:
+        """A chain of a producer of ours, signed with its keys."""
+        return Chain(self.signers(producer), producer, partition, **changes)
+
+    def publish(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int = 0,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        sent: Sent | None = None,
+    ) -> None:
+        """Put a message on a topic."""
+        if self._wire is None:
+            bootstrap = self.stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"]
+            self._wire = Producer(
+                {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0}
+                | {"message.max.bytes": 9_000_000}
+            )
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            assert error is None, error
+            if sent is not None:
+                sent.offset = message.offset() or 0
+
+        self._wire.produce(
+            topic,
+            value,
+            key,
+            partition=partition,
+            headers=list(headers),
+            on_delivery=delivered,
+        )
+        self._wire.poll(0)
+
+    def flush(self) -> None:
+        """Wait until the broker has all that was sent by hand."""
+        if self._wire is not None:
+            assert self._wire.flush(20) == 0
+        assert all(sent.offset >= 0 for sent in self.sent)
+
+    def send(
+        self,
+        value: bytes | None,
+        partition: int,
+        disposition: Disposition,
+        code: Code | None = None,
+        *,
+        events: int = 0,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+    ) -> Sent:
+        """Send a message whose fate is known."""
+        sent = Sent(self.attack, partition, disposition, code, events)
+        self.sent.append(sent)
+        self.publish(TOPIC, key, value, partition, headers, sent)
+        return sent
+
+    def refuse(self, value: bytes | None, partition: int, code: Code, **more: Any) -> Sent:
+        """Send what must be quarantined or parked, with a finding about the message alone."""
+        fate = Disposition.PARKED if code in PARKED_CODES else Disposition.QUARANTINED
+        sent = self.send(value, partition, fate, code, **more)
+        self.expected.append(Expected(self.attack, code, sent, partition))
+        return sent
+
+    def found_again(self, sent: Sent, offset: int) -> None:
+        """A refused message came once more, at another offset."""
+        again = replace(sent, attack=self.attack, offset=offset)
+        assert again.code is not None
+        self.sent.append(again)
+        self.expected.append(Expected(self.attack, again.code, again, again.partition))
+
+    def quarantine(self) -> list[dict[str, Any]]:
+        """What `sealtrail quarantine list` shows of everything."""
+        rows: list[dict[str, Any]] = self.ask("quarantine", "list", "--all", "--limit", "100000")
+        return rows
+
+    def accept(self, made: Made, *codes: Code, index: int | None = None, **more: Any) -> Sent:
+        """Send a batch that must be accepted, with these findings.
+
+        Args:
+            made: the batch.
+            codes: findings about it.
+            index: the event that they are about, if they are about one.
+            more: as `send` takes it.
+        """
+        partition = made.statement.partition
+        fate = Disposition.ACCEPTED
+        more = {"key": made.chain_id} | more
+        sent = self.send(made.value, partition, fate, events=len(made.events), **more)
+        for code in codes:
+            self.finding(code, made, sent, index)
+        return sent
+
+    def finding(
+        self, code: Code, made: Made, sent: Sent | None, index: int | None = None, batch: int = -1
+    ) -> None:
+        """A finding about an accepted batch, or one of its events."""
+        number = made.statement.batch_seq if batch < 0 else batch
+        event = None if index is None else made.event_id(index)
+        at = made.statement.partition
+        self.expected.append(Expected(self.attack, code, sent, at, made.chain_id, number, event))

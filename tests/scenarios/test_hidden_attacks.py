@@ -1,0 +1,336 @@
+"""One worker, four honest services, and everything an attacker can send hidden among their events.
+
+Each attack is found under its name, nothing else is flagged, and in the end every offset has one
+fate and every event one row. Only what a user has is asked: commands, views, exit codes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.scenarios.attacks import ATTACKS
+from tests.scenarios.conservation import Conservation, check
+from tests.scenarios.scene import Expected, Scene
+
+from sealtrail import ids
+from sealtrail.findings import SEVERITIES, Code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUNDS = 8
+_FOUND = """
+    SELECT code, partition, offset, lower(hex(chain_id)) AS chain, batch_seq,
+        if(event_id IS NULL, '', UUIDNumToString(assumeNotNull(event_id))) AS event,
+        severity, origin, detail, lower(hex(suspect)) AS suspect, estimate_us, tolerance_us
+    FROM sealtrail.committed_findings
+"""
+_FATES = """
+    SELECT partition, offset, disposition, code, events, toUnixTimestamp64Micro(arrival) AS arrival,
+        time_source, lower(hex(chain_id)) AS chain, batch_seq, branch, from_partition, from_offset
+    FROM sealtrail.committed_dispositions
+"""
+
+
+@dataclass
+class Played:
+    """The scene after it was played, and what a user sees then."""
+
+    scene: Scene
+    halfway: list[dict[str, Any]] = field(default_factory=list)
+    found: list[dict[str, Any]] = field(default_factory=list)
+    open: list[dict[str, Any]] = field(default_factory=list)
+    fates: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    audit: dict[str, Any] = field(default_factory=dict)
+    conservation: Conservation = field(default_factory=Conservation)
+    stopped: int | None = None
+    stop_s: float = 0
+
+    def finding(self, expected: Expected) -> dict[str, Any]:
+        """The row of an expected finding."""
+        (row,) = [f for f in self.found if key(f) == expected.key]
+        return row
+
+
+def key(row: dict[str, Any]) -> tuple[str, int, int, str, int, str]:
+    names = ("code", "partition", "offset", "chain", "batch_seq", "event")
+    code, partition, offset, chain, batch, event = (row[n] for n in names)
+    return code, int(partition), int(offset), chain, int(batch), event
+
+
+def play(scene: Scene) -> None:
+    """First halves with traffic between them, then second halves, once windows have passed."""
+    scene.start_worker()
+    scene.open_services()
+    later: dict[str, Iterator[None]] = {}
+    for name, attack in ATTACKS.items():
+        scene.emit(ROUNDS)
+        scene.attack = name
+        rest = attack(scene)
+        if rest is not None:
+            next(rest)
+            later[name] = rest
+        scene.emit(ROUNDS)
+    scene.flush()
+    played_out(scene)
+    scene.kept["halfway"] = scene.sql("SELECT * FROM provenance.open_findings")
+    for name, rest in later.items():
+        scene.emit(ROUNDS)
+        scene.attack = name
+        assert next(rest, "ended") == "ended"
+        scene.flush()
+    scene.emit(ROUNDS)
+    scene.close_services()
+    played_out(scene)
+
+
+def played_out(scene: Scene) -> None:
+    """All is committed, and what time and the linker have to say was said."""
+    scene.wait("all committed", scene.drained)
+    wanted = len(scene.expected)
+    query = "SELECT count() AS n FROM sealtrail.committed_findings"
+    end = time.monotonic() + 60
+    while int(scene.sql(query)[0]["n"]) < wanted and time.monotonic() < end:
+        time.sleep(1)
+    # And what should not have been said.
+    time.sleep(1.5)
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Played]:
+    with Scene.begin() as scene:
+        play(scene)
+        seen = Played(scene, scene.kept["halfway"])
+        seen.found = scene.sql(_FOUND)
+        seen.open = scene.sql("SELECT * FROM provenance.open_findings")
+        rows = scene.sql(_FATES)
+        seen.fates = {(int(r["partition"]), int(r["offset"])): r for r in rows}
+        seen.quarantine = scene.quarantine()
+        began = time.monotonic()
+        seen.stopped = scene.stop_worker()
+        seen.stop_s = time.monotonic() - began
+        seen.audit = scene.ask("audit", "store", codes=(0, 1))
+        seen.conservation = check(scene.folder)
+        yield seen
+
+
+# -- each found and named -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_is_found_and_named(played: Played, name: str) -> None:
+    sent = [s for s in played.scene.sent if s.attack == name]
+    assert sent
+    for message in sent:
+        fate = played.fates[message.partition, message.offset]
+        code = "" if message.code is None else message.code.value
+        got = (fate["disposition"], fate["code"], int(fate["events"]))
+        stored = message.events if fate["disposition"] == "accepted" else got[2]
+        assert got == (message.disposition.value, code, stored), (message, fate)
+    keys = {key(f) for f in played.found}
+    missing = [e for e in played.scene.expected if e.attack == name and e.key not in keys]
+    assert not missing
+
+
+def test_nothing_else_is_flagged(played: Played) -> None:
+    expected = Counter(e.key for e in played.scene.expected)
+    assert Counter(key(f) for f in played.found) == expected
+
+
+def test_whatever_was_not_sent_by_hand_is_accepted(played: Played) -> None:
+    ours = {(s.partition, s.offset) for s in played.scene.sent}
+    others = [f for place, f in played.fates.items() if place not in ours]
+    assert {f["disposition"] for f in others} <= {"accepted", "heartbeat", "released"}
+    assert {f["code"] for f in others} == {""}
+
+
+def test_findings_bear_the_severity_of_their_code(played: Played) -> None:
+    assert {f["severity"] for f in played.found if not f["code"]} == set()
+    assert all(f["severity"] == SEVERITIES[Code(f["code"])].value for f in played.found)
+
+
+# -- as a user sees it ------------------------------------------------------------------
+
+
+def test_quarantine_lists_every_refused_message(played: Played) -> None:
+    listed = Counter(
+        (r["code"], r["id"].split(":")[-2], r["id"].split(":")[-1]) for r in played.quarantine
+    )
+    sent = Counter(
+        (s.code.value, str(s.partition), str(s.offset))
+        for s in played.scene.sent
+        if s.code is not None
+    )
+    assert listed == sent
+
+
+def test_honest_events_are_all_there(played: Played) -> None:
+    rows = played.scene.sql(
+        "SELECT producer, count() AS n, uniqExact(event_id) AS ids FROM provenance.events "
+        "WHERE startsWith(instance, 'honest-') GROUP BY producer"
+    )
+    assert {r["producer"]: (int(r["n"]), int(r["ids"])) for r in rows} == {
+        producer: (number, number) for producer, number in played.scene.emitted.items()
+    }
+    assert sum(played.scene.emitted.values()) > 2_000
+
+
+def test_links_between_honest_chains_are_verified(played: Played) -> None:
+    rows = played.scene.sql(
+        "SELECT verdict, count() AS n FROM provenance.links WHERE child_chain IN "
+        "(SELECT chain_id FROM provenance.events WHERE startsWith(instance, 'honest-')) "
+        "GROUP BY verdict"
+    )
+    assert {r["verdict"]: int(r["n"]) for r in rows} == {"VERIFIED": played.scene.links}
+
+
+def test_verdicts_of_the_other_links(played: Played) -> None:
+    rows = played.scene.sql(
+        "SELECT verdict, count() AS n FROM provenance.links WHERE child_chain NOT IN "
+        "(SELECT chain_id FROM provenance.events WHERE startsWith(instance, 'honest-')) "
+        "GROUP BY verdict"
+    )
+    codes = Counter(e.code for e in played.scene.expected)
+    # Verified: of the clocks' children, two true references, and one half of the circle.
+    assert {r["verdict"]: int(r["n"]) for r in rows} == {
+        "ORPHAN": codes[Code.ORPHAN],
+        "LOST_WITH_PRODUCER": 1,
+        "MISMATCH": codes[Code.LINK_MISMATCH],
+        "VERIFIED": 5,
+    }
+
+
+def test_gap_is_open_until_the_missing_batch_comes(played: Played) -> None:
+    chain = played.scene.kept["gap"].hex()
+    assert [f["code"] for f in played.halfway if f["chain_id"] == chain] == ["GAP"]
+    codes = {f["code"] for f in played.open if f["chain_id"] == chain}
+    assert codes == {"LATE"}
+
+
+def test_gap_stays_open_while_a_batch_is_missing(played: Played) -> None:
+    chain = played.scene.kept["still missing"].hex()
+    (gap,) = [f for f in played.open if f["chain_id"] == chain and f["code"] == "GAP"]
+    assert "batches 1 to 2" in gap["latest_detail"]
+    query = (
+        "SELECT next_batch, gaps, missing_batches FROM provenance.chain_status "
+        f"WHERE chain_id = '{chain}'"
+    )
+    (status,) = played.scene.sql(query)
+    assert {k: int(v) for k, v in status.items()} == {
+        "next_batch": 1,
+        "gaps": 1,
+        "missing_batches": 1,
+    }
+
+
+def test_fork_names_both_heads_and_keeps_both(played: Played) -> None:
+    one, other = played.scene.kept["fork"]
+    (row,) = [f for f in played.found if f["code"] == "FORK" and f["chain"] == one.chain_id.hex()]
+    for made in (one, other):
+        assert sha256(made.statement.encode()).hexdigest() in row["detail"]
+    rows = played.scene.sql(
+        "SELECT branch, batch_seq, count() AS n FROM provenance.events "
+        f"WHERE chain_id = '{one.chain_id.hex()}' GROUP BY branch, batch_seq ORDER BY 2, 1"
+    )
+    assert [(int(r["batch_seq"]), int(r["branch"]), int(r["n"])) for r in rows] == [
+        (0, 0, 3),
+        (1, 0, 2),
+        (1, 1, 3),
+        (2, 0, 3),
+        (2, 1, 3),
+    ]
+
+
+def test_released_messages_keep_their_arrival(played: Played) -> None:
+    released = [f for f in played.fates.values() if f["disposition"] == "released"]
+    by_origin = {int(f["from_offset"]): f for f in released}
+    parked = played.scene.kept["parked"]
+    assert sorted(by_origin) == sorted(sent.offset for _, sent in parked)
+    for made, sent in parked:
+        fate, origin = by_origin[sent.offset], played.fates[sent.partition, sent.offset]
+        assert fate["arrival"] == origin["arrival"]
+        assert (fate["time_source"], int(fate["branch"])) == ("ORIGINAL", 0)
+        assert int(fate["batch_seq"]) == made.statement.batch_seq
+        rows = played.scene.sql(
+            "SELECT seq, leaf_hash, toUnixTimestamp64Micro(arrival) AS at FROM provenance.events "
+            f"WHERE chain_id = '{made.chain_id.hex()}' AND batch_seq = {made.statement.batch_seq} "
+            "ORDER BY seq"
+        )
+        references = [made.reference(n) for n in range(len(made.events))]
+        assert [r["leaf_hash"] for r in rows] == [r.leaf_hash.hex() for r in references]
+        assert {r["at"] for r in rows} == {origin["arrival"]}
+    # In order: no gap, no fork; and what was said of them is settled.
+    chain = parked[0][0].chain_id.hex()
+    assert not [f for f in played.found if f["chain"] == chain]
+    offsets = {str(sent.offset) for _, sent in parked}
+    states = played.scene.sql(
+        "SELECT offset, state FROM provenance.quarantined WHERE partition = 1"
+    )
+    assert {s["state"] for s in states if str(s["offset"]) in offsets} == {"released"}
+
+
+def test_causality_names_the_suspect(played: Played) -> None:
+    ahead, child = played.scene.kept["ahead"]
+    behind = played.scene.kept["behind"]
+    suspects = {f["chain"]: f for f in played.found if f["code"] == "CAUSALITY"}
+    cross = suspects[child.chain_id.hex()]
+    assert cross["suspect"] == ahead.chain_id.hex()
+    assert int(cross["estimate_us"]) == pytest.approx(90e6, abs=2e6)
+    assert int(cross["tolerance_us"]) == 1_000_000
+    assert ids.text(child.event_id(1)) in cross["detail"]
+    assert ids.text(ahead.event_id(1)) in cross["detail"]
+    assert suspects[behind.chain_id.hex()]["suspect"] == behind.chain_id.hex()
+
+
+def test_skew_is_estimated(played: Played) -> None:
+    found = [int(f["estimate_us"]) for f in played.found if f["code"] == "AHEAD"]
+    # Less than the 90 s by what the messages took to arrive.
+    assert len(found) == 2
+    assert all(30e6 < estimate < 90e6 for estimate in found)
+
+
+def test_event_show_proves_an_event_of_the_victim(played: Played) -> None:
+    made = played.scene.kept["mismatch"]
+    shown = played.scene.ask("event", "show", ids.text(made.event_id(2)))
+    assert [p["verdict"] for p in shown[0]["parents"]] == ["VERIFIED", "MISMATCH"]
+
+
+def test_headers_are_kept_byte_for_byte(played: Played) -> None:
+    sent, headers = played.scene.kept["headers"]
+    (row,) = played.scene.sql(
+        "SELECT arrayMap(h -> concat(hex(h.name), '=', hex(h.value)), headers) AS kept "
+        "FROM sealtrail.committed_payloads "
+        f"WHERE partition = {sent.partition} AND offset = {sent.offset}"
+    )
+    said = [f"{name.encode().hex()}={value.hex()}".upper() for name, value in headers]
+    assert row["kept"] == said
+
+
+# -- nothing lost, nothing doubled --------------------------------------------------------
+
+
+def test_conservation_law(played: Played) -> None:
+    law = played.conservation
+    assert law.problems == []
+    assert law.overlaps == 0
+    assert law.consumed == len(played.fates)
+    fates = Counter(f["disposition"] for f in played.fates.values())
+    assert law.dispositions == dict(fates)
+
+
+def test_audit_finds_the_store_to_be_what_was_signed(played: Played) -> None:
+    assert played.audit["findings"] == []
+    assert played.audit["clean"] is True
+    assert played.audit["messages"] == len(played.fates)
+    assert played.audit["events"] == played.conservation.events
+
+
+def test_worker_leaves_when_asked(played: Played) -> None:
+    assert played.stopped == 0
+    assert played.stop_s < 10
