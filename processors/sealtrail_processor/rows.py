@@ -305,7 +305,10 @@ def _batch(log: Log, item: Accepted) -> Row:
 
 def _payload(log: Log, j: Judged) -> Row:
     m = j.message
-    return (*_coordinates(log, m), j.arrival, m.key or b"", m.value or b"", list(m.headers))
+    # The key that the signed bytes give, not the one that came: anybody could have changed that,
+    # and an audit could not tell it from a row that was tampered with.
+    key = (m.key or b"") if j.batch is None else j.batch.statement.chain_id
+    return (*_coordinates(log, m), j.arrival, key, m.value or b"", list(m.headers))
 
 
 def _quarantine(log: Log, j: Judged) -> Row:
