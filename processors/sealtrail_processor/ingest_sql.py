@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 from sealtrail import ids
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sealtrail_processor.container import Accepted
     from sealtrail_processor.model import Log
 
@@ -132,11 +134,13 @@ def insert_sql(database: str, table: str, log: Log, chunk: list[Accepted], secre
         "log_id": f"unhex('{log.log_id.encode().hex()}')",
         "topic": f"unhex('{log.topic.encode().hex()}')",
         "partition": str(log.partition),
-        **{name: f"{array}[_batch + 1]" for name, array in shared.items()},
+        **shared,
         **_OWN,
     }
     count = sum(item.rows for item in chunk)
-    starts = [s.first_seq - row for s, row in zip(statements, first_rows, strict=True)]
+    starts = _pick(
+        [s.first_seq - row for s, row in zip(statements, first_rows, strict=True)], "Int64"
+    )
     structure = ", ".join(f"{name} {kind}" for name, kind in _INPUT.items()).replace("'", "\\'")
     names = ", ".join(f"`{name}`" for name in columns)
     # Names are ours and numbers are numbers; strings of producers go in as hex (see _texts).
@@ -147,27 +151,35 @@ def insert_sql(database: str, table: str, log: Log, chunk: list[Accepted], secre
         f" SELECT {', '.join(columns.values())} FROM input('{structure}')"
         " WHERE NOT throwIf("
         f"byteSwap(reinterpretAsUInt64(_canary)) != {secret} + _row"
-        f" OR toInt64(_seq) != {_numbers(starts, 'Int64')}[_batch + 1] + _row"
+        f" OR toInt64(_seq) != {starts} + _row"
         f" OR blockSize() != {count} OR {_TEXT_CHECK},"
         " 'record boundary broken, or text that is none')"
     )
 
 
-def _quoted(values: list[bytes]) -> str:
-    return "[" + ",".join(f"'{v.hex()}'" for v in values) + "]"
-
-
 def _texts(values: list[str]) -> str:
-    return f"arrayMap(x -> unhex(x), {_quoted([v.encode() for v in values])})"
+    return f"unhex({_pick([v.encode().hex() for v in values])})"
 
 
 def _fixed(values: list[bytes]) -> str:
-    return f"arrayMap(x -> toFixedString(unhex(x), 32), {_quoted(values)})"
+    return f"toFixedString(unhex({_pick([v.hex() for v in values])}), 32)"
 
 
-def _numbers(values: list[int], kind: str = "UInt64") -> str:
-    return f"CAST([{','.join(map(str, values))}], 'Array({kind})')"
+def _numbers(values: list[int]) -> str:
+    return _pick(values, "UInt64")
 
 
 def _times(values: list[int]) -> str:
-    return f"arrayMap(x -> fromUnixTimestamp64Micro(x, 'UTC'), {_numbers(values, 'Int64')})"
+    return f"fromUnixTimestamp64Micro({_pick(values, 'Int64')}, 'UTC')"
+
+
+def _pick(values: Sequence[int | str], kind: str = "String") -> str:
+    """The value of a row's batch: of an array, or of one literal where all are equal.
+
+    Literals and few functions: the engine takes longer to analyse this statement than to run it
+    for a small flush.
+    """
+    literals = [f"'{v}'" if isinstance(v, str) else str(v) for v in values]
+    if len(set(literals)) == 1:
+        return f"CAST({literals[0]}, '{kind}')"
+    return f"CAST([{','.join(literals)}], 'Array({kind})')[_batch + 1]"
