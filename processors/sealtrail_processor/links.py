@@ -323,9 +323,11 @@ class Linker:
                 self._metrics.links.labels(verdict.value).inc()
             self._verdicts = []
         while self._found:
-            edge, finding = self._found[-1]
-            self._reports.write(edge.log, [(edge.offset, finding, edge.tenant)], "linker")
-            self._found.pop()
+            # All of one log in one insert: a burst of orphans is thousands.
+            log_ = self._found[0][0].log
+            entries = [(e.offset, f, e.tenant) for e, f in self._found if e.log == log_]
+            self._reports.write(log_, entries, "linker")
+            self._found = [(e, f) for e, f in self._found if e.log != log_]
 
 
 def _key(edge: Edge) -> tuple[bytes, int, int, int]:

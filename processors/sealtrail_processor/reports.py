@@ -62,7 +62,7 @@ class Reports:
         origin: str,
         *,
         alert: bool = True,
-        arrival: int | None = None,
+        arrivals: Sequence[int] = (),
     ) -> None:
         """Make findings durable, then tell of them.
 
@@ -71,7 +71,7 @@ class Reports:
             found: (offset, finding, tenant).
             origin: timer or linker.
             alert: False when somebody was told already.
-            arrival: of what it is about, microseconds since 1970; now unless given.
+            arrivals: of what each is about, microseconds since 1970; now unless given.
 
         Raises:
             SealtrailError: the store did not take them; call again.
@@ -79,10 +79,10 @@ class Reports:
         if not found:
             return
         now = self._now()
-        at = now if arrival is None else arrival
+        times = arrivals or [now] * len(found)
         table = [
             rows.finding_row(log_, offset, finding, tenant=tenant, arrival=at, origin=origin)
-            for offset, finding, tenant in found
+            for (offset, finding, tenant), at in zip(found, times, strict=True)
         ]
         # The time is in the token too: a finding that says more than before replaces the old row.
         token = sha256(repr(table).encode()).hexdigest()

@@ -77,14 +77,18 @@ class Suspects:
                 if code == Code.AHEAD.value:
                     self._skewed[ids.chain_prefix(chain_id)] = chain_id
         waiting = []
+        known: dict[Log, list[tuple[int, Finding, str]]] = {}
+        arrivals: dict[Log, list[int]] = {}
         for entry in self._pending:
             log, offset, finding, tenant, arrival, prefix = entry
             suspect = self._skewed.get(prefix)
             if suspect is not None:
-                found = replace(finding, suspect=suspect)
-                # Somebody was alerted when it was found; the row alone says more now.
-                entries = [(offset, found, tenant)]
-                self._reports.write(log, entries, "linker", alert=False, arrival=arrival)
+                found = (offset, replace(finding, suspect=suspect), tenant)
+                known.setdefault(log, []).append(found)
+                arrivals.setdefault(log, []).append(arrival)
             elif now - arrival < PATIENCE_US:
                 waiting.append(entry)
+        for log, entries in known.items():
+            # Somebody was alerted when they were found; the rows alone say more now.
+            self._reports.write(log, entries, "linker", alert=False, arrivals=arrivals[log])
         self._pending = waiting

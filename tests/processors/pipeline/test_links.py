@@ -331,7 +331,7 @@ class TestCycles:
         bench.store.edges = {child_id: [parent.event_id], parent.event_id: [child_id]}
         bench.commit(batch_of(two, (forged,)))
         bench.turn()
-        assert bench.codes() == [Code.CYCLE, Code.LINK_MISMATCH]
+        assert bench.codes() == [Code.LINK_MISMATCH, Code.CYCLE]
 
 
 class TestSuspects:
