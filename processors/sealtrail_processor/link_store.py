@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from sealtrail.findings import Verdict
+from sealtrail_processor.edges import Edge, Stored
 from sealtrail_processor.model import Log
 
 if TYPE_CHECKING:
@@ -27,36 +27,6 @@ VERDICTS = (
     "version",
 )
 SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.ORPHAN)
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """A reference to a parent, as its child says it; times in microseconds since 1970."""
-
-    log: Log
-    offset: int
-    arrival: int
-    tenant: str
-    child_chain: bytes
-    child_seq: int
-    child_branch: int
-    child_id: bytes
-    ordinal: int
-    parent_id: bytes
-    parent_occurred_at: int
-    parent_leaf: bytes
-
-
-Decision = tuple[Edge, Verdict]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An event of the store that bears a parent's id."""
-
-    tenant: str
-    leaf: bytes
-    occurred_at: int
 
 
 class LinkStore:

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 from sealtrail import ids
 from sealtrail.errors import MalformedError, SealtrailError
 from sealtrail.findings import Code, Disposition, Verdict
+from sealtrail_processor import edges
 from sealtrail_processor.cycles import find_cycle
-from sealtrail_processor.link_store import Edge
 from sealtrail_processor.model import Finding, Log
 from sealtrail_processor.recent import Recent
 from sealtrail_processor.suspects import Suspects
@@ -37,7 +37,8 @@ from sealtrail_processor.suspects import Suspects
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sealtrail_processor.link_store import Decision, LinkStore, Stored
+    from sealtrail_processor.edges import Decision, Edge, Stored
+    from sealtrail_processor.link_store import LinkStore
     from sealtrail_processor.metrics import Metrics
     from sealtrail_processor.model import Flush
     from sealtrail_processor.ports import Clock
@@ -59,19 +60,6 @@ class Waiting:
     edge: Edge
     pause_s: float = FIRST_RETRY_S
     verdict: Verdict | None = None
-
-
-def compare(edge: Edge, found: Sequence[Stored]) -> Verdict | None:
-    """The verdict that stored events with the parent's id allow, None when there is none yet."""
-    own = [event for event in found if event.tenant == edge.tenant]
-    said = (edge.parent_leaf, edge.parent_occurred_at)
-    if any((event.leaf, event.occurred_at) == said for event in own):
-        return Verdict.VERIFIED
-    if own:
-        return Verdict.MISMATCH
-    if any((event.leaf, event.occurred_at) == said for event in found):
-        return Verdict.EXTERNAL
-    return None
 
 
 class Linker:
@@ -164,17 +152,17 @@ class Linker:
         self._metrics.links_pending.set(len(self._heap))
 
     def _arrived(self, wait_s: float) -> list[Edge]:
-        edges: list[Edge] = []
+        arrived: list[Edge] = []
         try:
             item = self._inbox.get(timeout=wait_s)
             while True:
-                edges += self._take(item)
-                if len(edges) > AT_ONCE or len(self._verdicts) > 2 * AT_ONCE:
+                arrived += self._take(item)
+                if len(arrived) > AT_ONCE or len(self._verdicts) > 2 * AT_ONCE:
                     break
                 item = self._inbox.get_nowait()
         except queue.Empty:
             pass
-        return edges
+        return arrived
 
     def _take(self, flush: Any) -> list[Edge]:
         """Decide from memory what can be; return the rest."""
@@ -184,7 +172,7 @@ class Linker:
         self._suspects.take(flush)
         rest = []
         for judged in batches:
-            for edge in _edges(flush.log, judged):
+            for edge in edges.of_batch(flush.log, judged):
                 if self._recent.holds(edge):
                     self._verdicts.append((edge, Verdict.VERIFIED))
                 else:
@@ -197,14 +185,14 @@ class Linker:
             since = self._now() - round(self._settings.links_rebuild_s * 1e6)
             limit = self._settings.links_pending_max
             try:
-                edges = self._store.unsettled(at.topic, at.partition, since, limit)
+                waiting = self._store.unsettled(at.topic, at.partition, since, limit)
             except SealtrailError:
                 self._unread[key] = at
                 raise
-            for edge in edges:
+            for edge in waiting:
                 self._wait(Waiting(edge), 0.0)
-            if edges:
-                log.info("partition %d: %d links wait for a verdict", at.partition, len(edges))
+            if waiting:
+                log.info("partition %d: %d links wait for a verdict", at.partition, len(waiting))
 
     def _wait(self, waiting: Waiting, pause_s: float) -> None:
         if len(self._heap) >= self._settings.links_pending_max:
@@ -229,7 +217,7 @@ class Linker:
 
     def _decide(self, waiting: Waiting, found: Sequence[Stored]) -> None:
         edge = waiting.edge
-        verdict = compare(edge, found)
+        verdict = edges.compare(edge, found)
         if verdict is Verdict.MISMATCH:
             self._mismatch(edge)
         if verdict is not None:
@@ -274,16 +262,16 @@ class Linker:
     def _orphan(self, edge: Edge, verdict: Verdict) -> None:
         code = Code.ORPHAN if verdict is Verdict.ORPHAN else Code.LOST_WITH_PRODUCER
         waited = self._now() - edge.arrival
-        detail = f"parent {_name(edge.parent_id)} did not come within {waited / 1e6:.0f} s"
+        detail = f"parent {edges.name(edge.parent_id)} did not come within {waited / 1e6:.0f} s"
         self._note(edge, code, detail, estimate=waited)
 
     def _mismatch(self, edge: Edge) -> None:
-        parent = _name(edge.parent_id)
+        parent = edges.name(edge.parent_id)
         detail = f"parent {parent} is stored with another hash or time"
         self._note(edge, Code.LINK_MISMATCH, detail)
         path = find_cycle(self._store, edge.tenant, edge.child_id, edge.parent_id)
         if path:
-            names = " -> ".join(_name(event_id) for event_id in path[:12])
+            names = " -> ".join(edges.name(event_id) for event_id in path[:12])
             self._note(edge, Code.CYCLE, f"{len(path) - 1} references: {names}")
 
     def _note(self, edge: Edge, code: Code, detail: str, estimate: int = 0) -> None:
@@ -316,7 +304,7 @@ class Linker:
                         version,
                     )
                     # Of one reference the last verdict of this round counts.
-                    for e, verdict in {_key(e): (e, v) for e, v in self._verdicts}.values()
+                    for e, verdict in {edges.key(e): (e, v) for e, v in self._verdicts}.values()
                 ]
             )
             for _, verdict in self._verdicts:
@@ -328,31 +316,3 @@ class Linker:
             entries = [(e.offset, f, e.tenant) for e, f in self._found if e.log == log_]
             self._reports.write(log_, entries, "linker")
             self._found = [(e, f) for e, f in self._found if e.log != log_]
-
-
-def _key(edge: Edge) -> tuple[bytes, int, int, int]:
-    return edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal
-
-
-def _edges(at: Log, judged: Any) -> list[Edge]:
-    statement = judged.batch.statement
-    first = int.from_bytes(ids.event_id(statement.chain_id, 0), "big") + statement.first_seq
-    where = (at, judged.message.offset, judged.arrival, statement.tenant, statement.chain_id)
-    return [
-        Edge(
-            *where,
-            statement.first_seq + index,
-            judged.branch,
-            (first + index).to_bytes(16, "big"),
-            ordinal,
-            parent.event_id,
-            parent.occurred_at,
-            parent.leaf_hash,
-        )
-        for index, parents in enumerate(judged.batch.parents)
-        for ordinal, parent in enumerate(parents)
-    ]
-
-
-def _name(event_id: bytes) -> str:
-    return ids.text(event_id) if len(event_id) == 16 else event_id.hex()

@@ -9,7 +9,7 @@ from sealtrail import ids
 from sealtrail.errors import MalformedError
 
 if TYPE_CHECKING:
-    from sealtrail_processor.link_store import Edge
+    from sealtrail_processor.edges import Edge
     from sealtrail_processor.model import Judged
 
 # (first_seq, leaf hashes, times, tenant): the tuples of the verified batch itself, not copied.

@@ -15,8 +15,9 @@ from sealtrail.errors import UnavailableError
 from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
 from sealtrail_processor.cycles import find_cycle
-from sealtrail_processor.link_store import Edge, LinkStore, Stored
-from sealtrail_processor.links import Linker, compare
+from sealtrail_processor.edges import Edge, Stored, compare, of_batch
+from sealtrail_processor.link_store import LinkStore
+from sealtrail_processor.links import Linker
 from sealtrail_processor.metrics import Metrics
 from sealtrail_processor.settings import WorkerSettings
 
@@ -266,9 +267,7 @@ def test_what_waits_is_bounded_and_read_again_from_the_store() -> None:
 
 
 def _all_edges(bench: Bench) -> list[Edge]:
-    from sealtrail_processor.links import _edges
-
-    return [e for f in bench.scene.told for j in f.judged for e in _edges(f.log, j)]
+    return [e for f in bench.scene.told for j in f.judged for e in of_batch(f.log, j)]
 
 
 def test_a_restarted_linker_takes_up_what_has_no_verdict() -> None:
