@@ -104,7 +104,9 @@ def test_a_demo_has_surroundings_of_its_own(tmp_path: Path):
 
 def test_the_shipped_history_knows_its_truth():
     history = repository.shipped()
-    assert (history.commits, history.causality) == (25173, 4)
+    assert history.commits == 25173
+    assert history.causality is not None
+    assert len(history.causality) == 4
     assert repository.shipped(limit=100).causality is None
 
 

@@ -17,6 +17,8 @@ GOOD = Outcome(
     links_sent=90,
     links_resolved=90,
     findings={"AHEAD": 2, "CAUSALITY": 14, "BAD_ROOT": 1, "BAD_SIGNATURE": 1},
+    history_commits=80,
+    history_rows=80,
     history_causality=4,
     history_edges_back=4,
     live_causality=10,
@@ -29,11 +31,17 @@ GOOD = Outcome(
     edited_rows_found=1,
     audit_findings=1,
 )
+TRUTH = frozenset("abcd")
 
 
 def test_a_good_run_has_no_problems():
-    assert problems(GOOD, invoices=10, truth=4) == []
-    assert problems(GOOD, invoices=10, truth=None) == []
+    assert problems(GOOD, invoices=10, truth=TRUTH, early=["d", "c", "b", "a"]) == []
+    assert problems(GOOD, invoices=10, truth=None, early=["x"]) == []
+
+
+def test_the_commits_of_the_ground_truth_are_compared_one_by_one():
+    found = problems(GOOD, invoices=10, truth=TRUTH, early=["a", "b", "c", "x"])
+    assert found == ["the ground truth knows 4 commits before a parent, and which"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +54,7 @@ def test_a_good_run_has_no_problems():
         ({"links_unresolved": 1}, "links unresolved"),
         ({"gaps": 1}, "gaps"),
         ({"history_causality": 3}, "commits found before a parent"),
-        ({"history_causality": 3, "history_edges_back": 3}, "ground truth knows 4"),
+        ({"history_rows": 79}, "exactly one row: 79, not 80"),
         ({"live_causality": 9}, "invoices found"),
         ({"suspects": []}, "put down to nobody"),
         ({"suspects": ["billing"]}, "put down to"),
@@ -59,7 +67,7 @@ def test_a_good_run_has_no_problems():
     ],
 )
 def test_whatever_differs_is_said(changed: dict[str, Any], said: str):
-    found = problems(replace(GOOD, **changed), invoices=10, truth=4)
+    found = problems(replace(GOOD, **changed), invoices=10, truth=TRUTH, early=TRUTH)
     assert any(said in line for line in found), found
 
 

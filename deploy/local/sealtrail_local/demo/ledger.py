@@ -93,6 +93,15 @@ class Ledger:
             "SELECT count() FROM provenance.events WHERE producer = {p:String}", p=producer
         )
 
+    def commits_once(self, producer: str) -> int:
+        """Commits that have exactly one row; parts of large ones aside."""
+        return self.number(
+            "SELECT countIf(n = 1) FROM (SELECT count() AS n FROM provenance.events"
+            " WHERE producer = {p:String} AND NOT endsWith(activity, '.part')"
+            " GROUP BY attributes['git.commit'])",
+            p=producer,
+        )
+
     def links(self) -> Links:
         """Edges to parents by verdict."""
         rows = self.rows("SELECT verdict, count() FROM provenance.links GROUP BY verdict")

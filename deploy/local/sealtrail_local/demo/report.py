@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sealtrail_local.demo.verdict import Outcome
 
-WIDTH = 110
+WIDTH = 132
 
 
 class Report:

@@ -31,7 +31,7 @@ class History:
     argument: str
     label: str
     commits: int
-    causality: int | None = None
+    causality: frozenset[str] | None = None
 
 
 def shipped(limit: int | None = None) -> History:
@@ -47,7 +47,7 @@ def shipped(limit: int | None = None) -> History:
     label = f"{header['repository']} (shipped commit graph)"
     if limit is not None and limit < commits:
         return History(SAMPLE, label, limit)
-    return History(SAMPLE, label, commits, len(truth["commit_time_before_a_parent"]))
+    return History(SAMPLE, label, commits, frozenset(truth["commit_time_before_a_parent"]))
 
 
 def on_disk(path: Path) -> History:

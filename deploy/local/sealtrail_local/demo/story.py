@@ -55,6 +55,7 @@ class Story:
     outcome: Outcome = field(default_factory=Outcome)
     imported: dict[str, Any] = field(default_factory=dict)
     invoices: int = 0
+    early: list[str] = field(default_factory=list)
 
     def play(self) -> Outcome:
         """All of it, from the first event to the verdict."""
@@ -67,7 +68,10 @@ class Story:
         self.ask()
         self.attack()
         self.outcome.problems = problems(
-            self.outcome, invoices=self.invoices, truth=self.history.causality
+            self.outcome,
+            invoices=self.invoices,
+            truth=self.history.causality,
+            early=self.early,
         )
         return self.outcome
 
@@ -180,6 +184,8 @@ class Story:
         o.events_stored = self.ledger.events()
         o.links_resolved, o.links_unresolved = links.verified, links.unresolved
         o.gaps = self.ledger.gaps()
+        o.history_commits = int(self.imported["commits"])
+        o.history_rows = self.ledger.commits_once(IMPORTER)
 
     # -- what is there --------------------------------------------------------
 
@@ -217,6 +223,7 @@ class Story:
         wait_until(judged, self.stage.check, STILL_S / 2)
         o.findings = self.ledger.findings()
         found = self.ledger.causality(IMPORTER)
+        self.early = [f.commit for f in found]
         self.report.say(
             f"{o.history_causality} imported commits say that they were made before their parent"
             " (tolerance 0 s):"

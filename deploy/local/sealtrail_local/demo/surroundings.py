@@ -52,7 +52,7 @@ def environment(given: Mapping[str, str], state_dir: Path) -> dict[str, str]:
     )
     variables["PYTHONUNBUFFERED"] = "1"
     # Tables of the commands go into ours.
-    variables["COLUMNS"] = "104"
+    variables["COLUMNS"] = "128"
     variables["NO_COLOR"] = "1"
     return variables
 
