@@ -101,12 +101,15 @@ class Importer:
         self._events += len(parts)
         self._bytes += size
         self.told.commits += 1
-        if not self._fits(0, 0):
+        large = not self._fits(0, 0)
+        if large:
             # Its parts may make the trail send on its own: the commit must be remembered before.
             self._remember()
         for part in parts[1:]:
             self._emit(part, [first, *self._parents(part)])
             self.told.parts += 1
+        if large:
+            self._deliver()
 
     def _fits(self, events: int, size: int) -> bool:
         return self._events + events <= GROUP_EVENTS and self._bytes + size <= GROUP_BYTES
