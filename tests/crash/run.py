@@ -1,10 +1,11 @@
 """`make crash-test`: what is acknowledged is stored, once, whatever is killed when.
 
 100,000 events by four instances, paced by lag, through the embedded stack, while
-- the worker is killed with SIGKILL 20 times at random, and once at each of four points of a flush;
+- the worker is killed with SIGKILL 20 times at random, and once at each of five points of a flush;
 - one worker is frozen, replaced, and thawed (a zombie);
 - the broker is restarted once (its memory is gone: it is another log, and all go on).
-At the end: each event once in the views, every link verified, `audit store` is clean.
+At the end: each event once in the views, every link verified, the conservation law holds,
+`audit store` is clean.
 
 Options: EVENTS KILLS SEED. Prints a line per fault and ends with one line of JSON; exit status 1 if
 anything is wrong.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.crash.harness import Failed, Pipeline
 from tests.crash.worker import POINTS
+from tests.scenarios import conservation
 
 if TYPE_CHECKING:
     import subprocess
@@ -166,6 +168,7 @@ def judge(scenario: Scenario, sent: int) -> dict[str, Any]:
         if time.monotonic() > deadline:
             break
         time.sleep(1)
+    law = conservation.check(pipeline.folder)
     audit = json.loads(pipeline.sealtrail("audit", "store", "--json").splitlines()[-1])
     figures = {
         "events_sent": sent,
@@ -181,6 +184,9 @@ def judge(scenario: Scenario, sent: int) -> dict[str, Any]:
         },
         "kills_at_random": scenario.killed,
         "kills_at_points": scenario.at_points,
+        "dispositions": law.dispositions,
+        "overlapping_commits": law.overlaps,
+        "conservation_problems": law.problems,
         "audit": audit,
         "seconds": round(time.monotonic() - scenario.began, 1),
     }
@@ -188,6 +194,7 @@ def judge(scenario: Scenario, sent: int) -> dict[str, Any]:
         figures["events_visible"] == figures["events_distinct"] == sent
         and figures["links_verified"] == links
         and not figures["findings"]
+        and not law.problems
     )
     return figures
 

@@ -1,10 +1,9 @@
 """A worker that kills itself once at a named point of a flush; without a name an ordinary one.
 
-Usage: worker.py [POINT MARKER]. Points: before-events, after-events (between a2 and a1),
-before-commit (between a and b),
+Usage: worker.py [POINT MARKER]. Points: before-events (when the flush before was acknowledged),
+after-events (between a2 and a1), between-tables (within a1), before-commit (between a1 and b),
 after-commit (before the acknowledgement). MARKER is a file that is made right before the kill, so
-that a later worker
-with the same arguments lives.
+that a later worker with the same arguments lives.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 from sealtrail_processor import wiring
 from sealtrail_processor.sink import ClickHouseSink
 
-POINTS = ("before-events", "after-events", "before-commit", "after-commit")
+POINTS = ("before-events", "after-events", "between-tables", "before-commit", "after-commit")
 # So that there is something committed before, to be rebuilt.
 FLUSHES_BEFORE = 2
 
@@ -48,7 +47,10 @@ class CrashingStore:
     def insert(self, table: str, *args: Any) -> Any:
         """The inserts of (a1) and (b)."""
         if table != "commits":
-            return self._store.insert(table, *args)
+            result = self._store.insert(table, *args)
+            if table == "dispositions":
+                self._at("between-tables")
+            return result
         self._at("before-commit")
         result = self._store.insert(table, *args)
         self._at("after-commit")
