@@ -83,6 +83,7 @@ class Status:
     ready: bool = False
     moved: float = field(default_factory=time.monotonic)
     waiting: str = ""
+    busy_since: float | None = None
     stopping: bool = False
     lag: int | None = None
     assigned: tuple[int, ...] = ()

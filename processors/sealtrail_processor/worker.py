@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 UPKEEP_S = 0.5
 WATCH_S = 2.0
+BUSY_S = 900.0
 EXIT_FAILED = 3
 
 
@@ -204,9 +205,14 @@ class Worker:
             SealtrailError: call again with the same messages (but see Partition.process).
         """
         partition = self.partitions.get(number)
-        if partition is not None:
+        if partition is None:
+            return
+        self.status.busy_since = time.monotonic()
+        try:
             with self.metrics.flush_seconds.time():
                 partition.process(messages)
+        finally:
+            self.status.busy_since = None
 
     def refresh_keys(self) -> None:
         """Read the keys topic to its end; runs in the flush thread."""
@@ -301,7 +307,11 @@ class Worker:
         for number, partition in list(self.partitions.items()):
             if not partition.closed:
                 done[number] = partition.next_offset
-        waiting = bool(self.status.waiting)
+        # A store that takes half a minute for an insert is slow, not stuck: what is under way may
+        # end, for each call has a timeout of its own.
+        busy = self.status.busy_since
+        working = busy is not None and time.monotonic() - busy < BUSY_S
+        waiting = working or bool(self.status.waiting)
         lag, stuck = self._watchdog.observe(time.monotonic(), ends, done, waiting=waiting)
         self.status.lag = lag
         self.metrics.lag.set(lag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryPublisher
 from sealtrail_processor.model import RawMessage
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.worker import EXIT_FAILED, Outside, Worker
+from sealtrail_processor.worker import BUSY_S, EXIT_FAILED, Outside, Worker
 
 
 @dataclass
@@ -159,6 +160,18 @@ def test_a_stuck_worker_leaves(house: House) -> None:
     with pytest.raises(Left) as left:
         house.worker._watch()
     assert left.value.args == (EXIT_FAILED,)
+
+
+def test_a_slow_store_is_not_a_stuck_worker() -> None:
+    house = House(session_timeout_s=6, watchdog_margin_s=0.001)
+    house.append(world.Producer().send())
+    house.worker._watchdog.patience_s = -1.0
+    house.worker.status.busy_since = time.monotonic()
+    house.worker._watch()
+    house.worker._watch()
+    house.worker.status.busy_since = time.monotonic() - BUSY_S
+    with pytest.raises(Left):
+        house.worker._watch()
 
 
 def test_threads_start_and_stop(house: House) -> None:

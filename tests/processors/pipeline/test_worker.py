@@ -89,7 +89,7 @@ class Bench:
             return False
 
     def wait_for(
-        self, what: Callable[[], Any], process: subprocess.Popen[bytes], seconds: float = 60
+        self, what: Callable[[], Any], process: subprocess.Popen[bytes], seconds: float = 120
     ) -> None:
         """Wait until something is true, while a worker lives."""
         end = time.monotonic() + seconds
