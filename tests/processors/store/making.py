@@ -126,7 +126,8 @@ class Maker:
             self.offset,
             self.chain_id,
             value,
-            (("content-type", b"x"),),
+            # One of our own, and one that contradicts what is signed: it is not kept.
+            (("shop", b"x"), ("content-type", b"text/plain")),
             self.arrival,
             append_time=True,
         )

@@ -96,7 +96,7 @@ def test_payloads_and_quarantine_hold_the_very_bytes(
     )
     assert kept == [
         (j.message.offset, m.chain_id.hex().upper(), j.message.value.hex().upper(),
-         ["content-type"], ["78"])
+         ["shop"], ["78"])
         for j in judged
         if j.disposition is Disposition.ACCEPTED
     ]  # fmt: skip
