@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from sealtrail import headers
 from sealtrail.findings import SEVERITIES, Disposition
 from sealtrail.statement import ZERO
 from sealtrail_processor.container import Accepted
@@ -304,11 +305,14 @@ def _batch(log: Log, item: Accepted) -> Row:
 
 
 def _payload(log: Log, j: Judged) -> Row:
-    m = j.message
-    # The key that the signed bytes give, not the one that came: anybody could have changed that,
-    # and an audit could not tell it from a row that was tampered with.
-    key = (m.key or b"") if j.batch is None else j.batch.statement.chain_id
-    return (*_coordinates(log, m), j.arrival, key, m.value or b"", list(m.headers))
+    m, batch = j.message, j.batch
+    where = (*_coordinates(log, m), j.arrival)
+    if batch is None:
+        return (*where, m.key or b"", m.value or b"", list(m.headers))
+    # Key and headers as the signed bytes give them: anybody can change the message's own on its
+    # way, and an audit could not tell that from a row that was tampered with.
+    said = headers.consistent(batch.statement, m.headers)
+    return (*where, batch.statement.chain_id, m.value or b"", said)
 
 
 def _quarantine(log: Log, j: Judged) -> Row:

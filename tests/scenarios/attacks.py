@@ -406,7 +406,7 @@ def headers(scene: Scene) -> None:
     scene.kept["headers"] = (scene.accept(chain.make(), headers=large), large)
     scene.accept(chain.make(), headers=[(f"n{n}", None) for n in range(2_000)], key=b"k" * 100_000)
     lies = [("ce_source", b"billing-of-somebody-else"), ("content-type", b"text/html")]
-    scene.accept(chain.make(), headers=lies)
+    scene.kept["lies"] = scene.accept(chain.make(), headers=[*lies, ("note", b"kept")])
     evil = [("Faust-Ag-ReplyTo", b"provenance.keys"), ("Faust-Ag-CorrelationId", b"1")]
     made = chain.make()
     scene.refuse(made.value, 3, Code.MALFORMED, headers=evil)

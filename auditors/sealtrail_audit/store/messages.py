@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from sealtrail import headers
 from sealtrail.findings import Code
 from sealtrail.statement import ZERO
 from sealtrail.validate import Place, Refused, VerifiedBatch, validate
-from sealtrail_audit.store import headers
 from sealtrail_audit.store.commits import REFUSED, Disposition
 from sealtrail_audit.store.compare import Finding
 from sealtrail_audit.store.expected import Meta

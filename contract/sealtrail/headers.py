@@ -1,7 +1,8 @@
-"""Headers of a payload against the statement that they repeat (docs/wire-format.md). Pure.
+"""Headers of a message against the statement that they repeat (docs/wire-format.md). Pure.
 
-Nobody signs them and no verifier reads them: a header that says something else was changed in the
-store or on the way there. Headers that the wire format does not name are not compared.
+Nobody signs them and no verifier reads them: one that says something else was changed on its way,
+or at rest. The store keeps only those that say the same (and all that the wire format does not
+name), so that an audit can tell the two apart.
 """
 
 from __future__ import annotations
@@ -44,6 +45,15 @@ def wrong(
             yield name, value, must[name]
         elif name == b"ce_time" and _micros(value) != statement.signed_at:
             yield name, value, str(statement.signed_at).encode()
+
+
+def consistent(
+    statement: BatchStatement, headers: Sequence[tuple[str, bytes]]
+) -> list[tuple[str, bytes]]:
+    """The headers without those that contradict the statement."""
+    names = [name.encode() for name, _ in headers]
+    lies = {(name, value) for name, value, _ in wrong(statement, names, [v for _, v in headers])}
+    return [header for header in headers if (header[0].encode(), header[1]) not in lies]
 
 
 def _micros(value: bytes) -> int | None:
