@@ -119,13 +119,19 @@ class Worker:
         Raises:
             SealtrailError: store or broker cannot be asked; call again.
         """
+        self.status.busy_since = time.monotonic()
+        try:
+            return self._take_over(topic, sorted(numbers))
+        finally:
+            self.status.busy_since = None
+
+    def _take_over(self, topic: str, wanted: list[int]) -> dict[int, int]:
         if not self._loaded:
             self.outside.keys.load()
             self._loaded = True
             self.refresh_keys()
             self.outside.keys.restore(self.outside.publisher)
             self._timers.recall(self._told())
-        wanted = sorted(numbers)
         for number in set(self.partitions) - set(wanted):
             self.partitions.pop(number).close()
         log_id = self.outside.broker.log_id(topic)
