@@ -92,7 +92,7 @@ def verdicts(reader: Reader, stored: Stored) -> dict[int, str]:
     sql = """
         SELECT ordinal, argMax(verdict, version) FROM link_verdicts
         WHERE child_chain = toFixedString(unhex({chain:String}), 32) AND child_seq = {seq:UInt64}
-          AND child_branch = {branch:UInt16}
+          AND child_branch = {branch:UInt32}
         GROUP BY ordinal
     """
     parameters = {"chain": stored.chain_id.hex(), "seq": stored.seq, "branch": stored.branch}

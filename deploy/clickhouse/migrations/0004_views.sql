@@ -223,6 +223,15 @@ WITH
         FROM ${database}.quarantine_acts
         GROUP BY log_id, topic, partition, offset
     ),
+    -- Events whose parents were waited for in vain, and have all come since.
+    come AS
+    (
+        SELECT child_chain, child_seq
+        FROM ${database}.link_verdicts FINAL
+        WHERE child_chain IN (SELECT chain_id FROM ${database}.findings WHERE code IN ('ORPHAN', 'LOST_WITH_PRODUCER'))
+        GROUP BY child_chain, child_seq
+        HAVING countIf(verdict IN ('ORPHAN', 'LOST_WITH_PRODUCER')) = 0
+    ),
     found AS
     (
         SELECT
@@ -238,6 +247,8 @@ WITH
         WHERE f.code != 'GAP_FILLED'
             AND NOT (f.origin = 'ingest' AND c.done = 1)
             AND NOT (f.code = 'GAP' AND arrived = last_missing - first_missing + 1)
+            AND NOT (f.code IN ('ORPHAN', 'LOST_WITH_PRODUCER')
+                AND (f.chain_id, bitAnd(byteSwap(reinterpretAsUInt64(substring(assumeNotNull(f.event_id), 9, 8))), 1099511627775)) IN come)
     )
 SELECT
     code,

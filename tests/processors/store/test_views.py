@@ -314,3 +314,29 @@ def test_the_examples_of_the_docs_run(store: ClickHouseStore) -> None:
     for example in examples:
         for statement in filter(str.strip, example.split(";\n")):
             store.query(statement, parameters)
+
+
+def test_an_orphan_is_open_until_its_parents_have_come(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    m = maker()
+    sink.write(m.flush([m.judged(m.batch([event(m.rng).encode(), event(m.rng).encode()]))]))
+    names = (
+        *("child_chain", "child_seq", "child_branch", "ordinal", "parent_id"),
+        *("verdict", "decided_at", "version"),
+    )
+    for seq in (0, 1):
+        child = ids.event_id(m.chain_id, seq)
+        orphan = Finding(Code.ORPHAN, "parent did not come", m.chain_id, 0, child)
+        row = rows.finding_row(m.log, 0, orphan, tenant="default", arrival=NOW, origin="linker")
+        store.insert("findings", rows.FINDINGS, [row], f"{m.log.log_id}/orphan-{seq}")
+
+    def decide(seq: int, verdict: str, version: int) -> None:
+        row = (m.chain_id, seq, 0, 0, bytes(16), verdict, NOW, version)
+        store.insert("link_verdicts", names, [row], f"{m.log.log_id}/{seq}/{version}")
+
+    decide(0, "ORPHAN", 1)
+    decide(1, "LOST_WITH_PRODUCER", 1)
+    assert open_codes(store, m) == {"ORPHAN": 2}
+    decide(1, "VERIFIED", 2)
+    assert open_codes(store, m) == {"ORPHAN": 1}

@@ -83,13 +83,16 @@ def test_an_import_that_is_held_up_says_so():
             return next(self.answers)
 
     said: list[str] = []
-    importer = Importer(Slow(), {}, str, lambda: said.append("waiting"))
+    slow: Any = Slow()
+    checkpoint: Any = {}
+    importer = Importer(slow, checkpoint, str, lambda: said.append("waiting"))
 
     class Nothing:
         repository, head, total = "r", "", 0
 
-        def commits(self) -> list:
+        def commits(self) -> Any:
             return []
 
-    assert importer.run(Nothing(), lambda _: None) == Told()
+    nothing: Any = Nothing()
+    assert importer.run(nothing, lambda _: None) == Told()
     assert said == ["waiting"]
