@@ -26,6 +26,7 @@ import faust.transport._cython.conductor
 from faust.transport.drivers import aiokafka as driver
 
 from sealtrail.errors import ConfigurationError, SealtrailError
+from sealtrail_processor import header_names
 from sealtrail_processor.model import RawMessage
 from sealtrail_processor.ports import LogChanged, SkippedMessages
 from sealtrail_processor.worker import EXIT_FAILED
@@ -260,6 +261,7 @@ def run(app: faust.App, worker: Worker, logging_config: Mapping[str, Any], level
             "Faust runs without its Cython build, which loses messages",
             hint="install the wheel of faust-streaming for this Python",
         )
+    header_names.install()
     process = _Process(
         app, loglevel=level, logging_config=dict(logging_config), quiet=True, redirect_stdouts=False
     )

@@ -231,7 +231,12 @@ class KeysTopic:
 def raw_message(message: Message) -> RawMessage:
     """A message of confluent_kafka as a value of ours."""
     kind, milliseconds = message.timestamp()
-    headers: list[tuple[str, Any]] = list(message.headers() or [])  # type: ignore[arg-type] # pairs
+    try:
+        headers: list[tuple[str, Any]] = list(message.headers() or [])  # type: ignore[arg-type] # pairs
+    except UnicodeDecodeError:
+        # A name that is no text, by whoever may write to the topic: nothing read here needs them,
+        # and what was read with it must not be lost.
+        headers = []
     return RawMessage(
         int(message.offset() or 0),
         message.key(),

@@ -1,0 +1,64 @@
+"""A header whose name is no UTF-8 costs no message, neither its own nor its neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.memory_records import MemoryRecords
+
+from sealtrail_processor.header_names import Records
+
+
+class Name(str):
+    __slots__ = ()
+
+    def encode(self, *_: Any, **__: Any) -> bytes:
+        return b"\xffx"
+
+
+def batch(first: int, names: list[str], codec: int = 0) -> bytes:
+    builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=codec,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1_000_000,
+    )
+    for index, name in enumerate(names):
+        builder.append(index, timestamp=1, key=b"k", value=b"v" * 9, headers=[(name, b"\xfe")])
+    data = builder.build()
+    data[:8] = first.to_bytes(8, "big")  # the checksum does not cover the base offset
+    return bytes(data)
+
+
+def read(data: bytes) -> list[tuple[int, str]]:
+    records, found = Records(data), []
+    while records.has_next():
+        part = records.next_batch()
+        assert part is not None
+        assert part.validate_crc()
+        found += [(r.offset, r.headers[0][0]) for r in part]
+    assert records.next_batch() is None
+    return found
+
+
+@pytest.mark.parametrize("codec", [0, 1])
+def test_all_messages_are_read(codec: int):
+    data = batch(0, ["a", "b"], codec) + batch(2, ["c", Name("d"), "é"], codec) + batch(5, ["f"])
+    assert read(data) == [(0, "a"), (1, "b"), (2, "c"), (3, "\\xffx"), (4, "é"), (5, "f")]
+
+
+def test_aiokafka_alone_fails():
+    records = MemoryRecords(batch(0, [Name("a")]))
+    with pytest.raises(UnicodeDecodeError):
+        list(records.next_batch())
+
+
+def test_a_batch_that_is_cut_waits_for_the_rest():
+    data = batch(0, ["a"]) + batch(1, ["b"])
+    assert read(data[:-3]) == [(0, "a")]
+    assert Records(data).size_in_bytes() == len(data)
