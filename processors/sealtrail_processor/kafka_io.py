@@ -229,19 +229,17 @@ class KeysTopic:
 
 
 def raw_message(message: Message) -> RawMessage:
-    """A message of confluent_kafka as a value of ours."""
+    """A message of confluent_kafka as a value of ours, without its headers.
+
+    No record has any that count, and a name among them that is no UTF-8, by whoever may write to
+    the topic, leaves confluent_kafka with a half-made tuple and the process in an undefined state.
+    """
     kind, milliseconds = message.timestamp()
-    try:
-        headers: list[tuple[str, Any]] = list(message.headers() or [])  # type: ignore[arg-type] # pairs
-    except UnicodeDecodeError:
-        # A name that is no text, by whoever may write to the topic: nothing read here needs them,
-        # and what was read with it must not be lost.
-        headers = []
     return RawMessage(
         int(message.offset() or 0),
         message.key(),
         message.value(),
-        tuple((name, value or b"") for name, value in headers),
+        (),
         milliseconds * 1000,
         kind == TIMESTAMP_LOG_APPEND_TIME,
     )
