@@ -413,6 +413,15 @@ def headers(scene: Scene) -> None:
     scene.accept(made)
 
 
+@attack
+def header_whose_name_is_no_text(scene: Scene) -> None:
+    """It must not end the worker, on the topic of events nor on that of keys."""
+    scene.publish_nameless("provenance.keys", 0, b"no record")
+    offset = scene.publish_nameless("provenance.events", 1, b"no batch")
+    scene.sent_as(1, offset, Code.MALFORMED)
+    scene.accept(scene.chain("orders", 1).make())
+
+
 # -- records within records ----------------------------------------------------------
 
 

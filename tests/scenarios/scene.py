@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Producer
@@ -29,12 +30,12 @@ from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from confluent_kafka import KafkaError, Message
 
     from sealtrail.event import ParentRef
 
+NAMELESS = Path(__file__).with_name("nameless.py")
 SEALTRAIL = (sys.executable, "-c", "from sealtrail.cli import main; main()")
 SETTINGS = {
     "SEALTRAIL_GAP_SETTLE_S": "8",
@@ -276,6 +277,18 @@ class Scene:
         )
         self._wire.poll(0)
 
+    def publish_nameless(self, topic: str, partition: int, value: bytes) -> int:
+        """Put a message on a topic that has a header whose name is no UTF-8; its offset."""
+        done = subprocess.run(
+            [sys.executable, str(NAMELESS), topic, str(partition), value.hex()],
+            env=self.stack.env | {"AIOKAFKA_NO_EXTENSIONS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return int(done.stdout)
+
     def flush(self) -> None:
         """Wait until the broker has all that was sent by hand."""
         if self._wire is not None:
@@ -308,10 +321,15 @@ class Scene:
 
     def found_again(self, sent: Sent, offset: int) -> None:
         """A refused message came once more, at another offset."""
-        again = replace(sent, attack=self.attack, offset=offset)
-        assert again.code is not None
+        assert sent.code is not None
+        self.sent_as(sent.partition, offset, sent.code)
+
+    def sent_as(self, partition: int, offset: int, code: Code) -> None:
+        """Somebody else sent what must be quarantined."""
+        fate = Disposition.QUARANTINED
+        again = Sent(self.attack, partition, fate, code, offset=offset)
         self.sent.append(again)
-        self.expected.append(Expected(self.attack, again.code, again, again.partition))
+        self.expected.append(Expected(self.attack, code, again, partition))
 
     def quarantine(self) -> list[dict[str, Any]]:
         """What `sealtrail quarantine list` shows of everything."""
