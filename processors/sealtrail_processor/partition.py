@@ -88,7 +88,8 @@ class Partition:
         ledger = ports.ledger
         low, high = ports.broker.watermarks(log.topic, log.partition)
         cursor = ledger.cursor(log)
-        self.next_offset = low if cursor is None else cursor
+        # A log that nobody has read yet begins at 0: what it dropped before was lost to us, too.
+        self.next_offset = 0 if cursor is None else cursor
         if self.next_offset > high:
             raise LogChanged(
                 f"{log.topic}[{log.partition}] ends at {high}, but {cursor} is committed",

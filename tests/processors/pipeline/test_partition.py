@@ -165,6 +165,17 @@ def test_messages_that_the_broker_dropped_unread_are_lost_and_reported() -> None
     assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [(0, 0), (3, 4)]
 
 
+def test_what_a_log_dropped_before_anybody_read_it_is_lost_and_reported() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(4)))
+    del scene.broker.logs[1][:3]
+    scene.run()
+    assert [(first, last) for _, first, last in scene.ledger.lost] == [(0, 2)]
+    assert [f.code.value for _, _, f in scene.reports] == ["DATA_LOSS_WINDOW"]
+    assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [(3, 3)]
+
+
 def test_loss_in_the_middle_of_a_run_is_seen_too() -> None:
     producer = world.Producer()
     scene = Scene()
