@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.scenarios.attacks import ATTACKS
+from tests.scenarios.attacks.play import ATTACKS
 from tests.scenarios.conservation import Conservation, check
 from tests.scenarios.scene import Expected, Scene, Sent
 

@@ -1,0 +1,88 @@
+"""Chains that fork, lack a batch, or are gone on with by somebody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.scenarios.attacks.registry import attack
+
+from sealtrail.findings import Code
+from sealtrail.statement import Continues
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scenarios.scene import Scene
+
+
+@attack
+def fork(scene: Scene) -> None:
+    """Two batches at one position: both are kept, and both heads are named."""
+    chain = scene.chain("orders", 2)
+    scene.accept(chain.make())
+    one, other = chain.draft(2), chain.draft(3)
+    scene.accept(one)
+    scene.accept(other, Code.FORK)
+    scene.kept["fork"] = (one, other)
+    # Each side goes on; that is no second fork.
+    chain.take(other)
+    scene.accept(chain.make())
+    chain.take(one)
+    scene.accept(chain.make())
+
+
+@attack
+def continued_twice(scene: Scene) -> None:
+    ended = scene.chain("shipping", 1)
+    scene.accept(ended.make())
+    scene.accept(ended.close())
+    point = Continues(ended.chain_id, ended.batch_seq - 1, ended.head)
+    scene.accept(scene.chain("shipping", 1, continues=point).make())
+    scene.accept(scene.chain("shipping", 1, continues=point).make(), Code.FORK)
+
+
+@attack
+def out_of_order(scene: Scene) -> None:
+    """Within the settling time that is told, and nothing to worry about."""
+    chain = scene.chain("billing", 0)
+    first, second, third = chain.make(), chain.make(), chain.make()
+    scene.accept(first)
+    scene.accept(third)
+    scene.accept(second, Code.GAP_FILLED)
+
+
+@attack
+def missing_batch(scene: Scene) -> Iterator[None]:
+    """A gap that is found once it has settled, and cleared by the batch that was missing."""
+    chain = scene.chain("orders", 3)
+    first, missing, last = chain.make(), chain.make(), chain.make()
+    scene.accept(first)
+    scene.accept(last)
+    scene.finding(Code.GAP, missing, None)
+    scene.kept["gap"] = chain.chain_id
+    yield
+    scene.accept(missing, Code.GAP_FILLED, Code.LATE)
+
+
+@attack
+def missing_batches_of_which_one_comes(scene: Scene) -> Iterator[None]:
+    chain = scene.chain("billing", 2)
+    first, missing, filled, last = (chain.make() for _ in range(4))
+    scene.accept(first)
+    scene.accept(last)
+    scene.finding(Code.GAP, missing, None)
+    scene.kept["still missing"] = chain.chain_id
+    yield
+    scene.accept(filled, Code.GAP_FILLED, Code.LATE)
+
+
+@attack
+def claim_to_a_chain(scene: Scene) -> None:
+    """A producer that goes on with another's chain, with its own good key."""
+    victim = scene.chain("orders", 1)
+    scene.accept(victim.make())
+    thief = scene.chain("billing", 1)
+    thief.chain_id, thief.batch_seq, thief.next_seq = victim.chain_id, 1, victim.next_seq
+    thief.head = victim.head
+    scene.refuse(thief.make().value, 1, Code.ID_COLLISION)
+    scene.accept(victim.make())

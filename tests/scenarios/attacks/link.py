@@ -1,0 +1,75 @@
+"""Parents that do not exist, never came, or are not what their child swears to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from tests.scenarios.attacks.registry import attack
+from tests.scenarios.chains import SECOND, event
+
+from sealtrail.findings import Code
+
+if TYPE_CHECKING:
+    from tests.scenarios.scene import Scene
+
+
+@attack
+def orphan(scene: Scene) -> None:
+    """Parents that nobody has: of a chain unknown, and beyond the end of one that closed."""
+    never = scene.chain("orders", 0).draft()
+    closed = scene.chain("orders", 1)
+    scene.accept(closed.make())
+    beyond = closed.draft()
+    scene.accept(closed.close())
+    made = scene.chain("billing", 1).make(
+        [event([never.reference()]), event(), event([beyond.reference(2)])]
+    )
+    sent = scene.accept(made)
+    scene.kept["orphans"] = [made.event_id(0), made.event_id(2)]
+    for index in (0, 2):
+        scene.finding(Code.ORPHAN, made, sent, index, batch=0)
+
+
+@attack
+def lost_with_its_producer(scene: Scene) -> None:
+    """A chain that falls silent is found; what should have come from it is lost with it."""
+    silent = scene.chain("shipping", 0, heartbeat_s=1)
+    scene.accept(silent.make())
+    lost = silent.draft()
+    scene.finding(Code.STALLED_CHAIN, lost, None)
+    made = scene.chain("billing", 3).make([event([lost.reference()])])
+    sent = scene.accept(made)
+    scene.finding(Code.LOST_WITH_PRODUCER, made, sent, 0, batch=0)
+
+
+@attack
+def wrong_leaf_hash(scene: Scene) -> None:
+    """A child that swears to another parent than the one that is stored."""
+    parent = scene.chain("orders", 2).make()
+    scene.accept(parent)
+    true = parent.reference(1)
+    other_leaf = replace(true, leaf_hash=sha256(true.leaf_hash).digest())
+    other_time = replace(true, occurred_at=true.occurred_at - SECOND)
+    made = scene.chain("billing", 0).make(
+        [event([true]), event([other_leaf]), event([true, other_time])]
+    )
+    sent = scene.accept(made)
+    for index in (1, 2):
+        scene.finding(Code.LINK_MISMATCH, made, sent, index, batch=0)
+    scene.kept["mismatch"] = made
+
+
+@attack
+def circle(scene: Scene) -> None:
+    """Two events that name one another: one of them must lie about a hash."""
+    chain, other = scene.chain("orders", 3), scene.chain("billing", 3)
+    draft = other.draft([event()])
+    first = chain.make([event([replace(draft.reference(), leaf_hash=os.urandom(32))])])
+    second = other.make([event([first.reference()])])
+    sent = scene.accept(first)
+    scene.accept(second)
+    for code in (Code.LINK_MISMATCH, Code.CYCLE):
+        scene.finding(code, first, sent, 0, batch=0)

@@ -1,0 +1,29 @@
+"""What is hidden in the honest traffic, one function an attack, in the order of play."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.scenarios.attacks import (
+    chain,
+    clock,
+    encoding,
+    heartbeat,
+    link,
+    record,
+    replay,
+    signature,
+)
+from tests.scenarios.attacks.registry import ENTERED
+
+if TYPE_CHECKING:
+    from tests.scenarios.attacks.registry import Attack
+
+# Imports are sorted by name, so that the order is said here; within a subject it is the file's.
+SUBJECTS = (signature, replay, chain, encoding, record, clock, link, heartbeat)
+ATTACKS: dict[str, Attack] = {
+    name: attack
+    for subject in SUBJECTS
+    for name, attack in ENTERED.items()
+    if attack.__module__ == subject.__name__
+}
