@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack, closing
 from typing import Any
@@ -51,7 +52,9 @@ def sql_command(
     with closing(connect(settings)) as reader:
         answer = reader.answer(query, bound, settings.query_rows if limit is None else limit)
     if format_ == "csv" and not output.json:
-        click.echo(sql_text.as_csv(answer), nl=False)
+        text = sql_text.as_csv(answer)
+        # A file gets the values as they are; a terminal would obey what strangers wrote.
+        click.echo(sql_text.for_terminal(text) if sys.stdout.isatty() else text, nl=False)
     else:
         Output(json=output.json or format_ == "json").table(answer.columns, answer.rows)
     if answer.cut:

@@ -42,6 +42,11 @@ def as_csv(answer: Answer) -> str:
     return out.getvalue()
 
 
+def for_terminal(text: str) -> str:
+    """The same lines, with control characters escaped."""
+    return "".join(f"{printable(line)}\n" for line in text.replace("\r\n", "\n").split("\n")[:-1])
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sealtrail_audit.reader import QueryError, explain, read_answer, shown
-from sealtrail_audit.sql import as_csv
+from sealtrail_audit.reader import Answer, QueryError, explain, read_answer, shown
+from sealtrail_audit.sql import as_csv, for_terminal
 
 HEAD = [b'["a","b"]\n', b'["UInt8","FixedString(2)"]\n']
 
@@ -60,3 +60,8 @@ def test_csv_quotes_what_it_must():
         0,
     )
     assert as_csv(answer) == 'a,b\r\n"x,""y""",true\r\n,false\r\n'
+
+
+def test_csv_drives_no_terminal():
+    answer = Answer(("a", "b"), ("String", "String"), (("\x1b[2J", "\x9b31m"), ("x", "\u202e")))
+    assert for_terminal(as_csv(answer)) == "a,b\n\\x1b[2J,\\x9b31m\nx,\\u202e\n"

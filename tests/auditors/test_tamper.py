@@ -423,6 +423,15 @@ def test_leftovers_above_the_committed_offset_are_no_finding_while_young(world: 
     assert any("wait" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("table", ["payloads", "batches", "quarantine"])
+def test_a_row_added_above_the_committed_offset(world: World, table: str):
+    world.change(
+        f"INSERT INTO {table} SELECT * REPLACE (toUInt64(999) AS offset)"
+        f" FROM (SELECT * FROM {table} LIMIT 1)"
+    )
+    assert [f[:2] for f in world.findings()] == [("ROW_MISSING", "commits")]
+
+
 def test_what_readers_see_is_cut_short(world: World):
     world.change("ALTER TABLE commit_ends UPDATE last_offset = 4, covered = 5 WHERE 1")
     assert world.findings() == [("ROW_CHANGED", "commit_ends", -1, "last_offset")]

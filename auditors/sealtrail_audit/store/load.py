@@ -110,12 +110,16 @@ class Loader:
 
     def leftovers(self, place: Mapping[str, Any], end: int) -> tuple[int, int]:
         """How many messages lie above the committed offset, and when the last arrived."""
-        sql = """
-            SELECT uniqExact(offset), toUnixTimestamp64Micro(max(arrival)) FROM dispositions
-            WHERE log_id = {log:String} AND topic = {topic:String}
-              AND partition = {partition:UInt16}
-              AND offset > {end:UInt64}
+        above = """
+            SELECT offset, arrival FROM {}
+            WHERE log_id = {{log:String}} AND topic = {{topic:String}}
+              AND partition = {{partition:UInt16}} AND offset > {{end:UInt64}}
         """
+        tables = ("dispositions", "payloads", "batches", "quarantine")
+        sql = (
+            "SELECT uniqExact(offset), toUnixTimestamp64Micro(max(arrival)) "  # noqa: S608 - our own
+            f"FROM ({' UNION ALL '.join(above.format(table) for table in tables)})"
+        )
         count, arrival = self._reader.rows(sql, {**_bound(place), "end": end})[0]
         return count, arrival
 
