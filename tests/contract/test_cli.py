@@ -295,6 +295,21 @@ def test_output_as_json_holds_nothing_else(
     assert json.loads(capsys.readouterr().out) == [{"a": 0, "b": "ff"}, {"a": 1, "b": "ff"}]
 
 
+def test_json_drives_no_terminal(probe: click.Group, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x9b31m\u202e\u2066\x7fé"
+
+    @probe.command("hostile")
+    @cli.pass_output
+    def shown(output: Output) -> None:
+        output.data([hostile])
+
+    assert run(["probe", "hostile", "--json"]) == cli.OK
+    text = capsys.readouterr().out
+    assert json.loads(text) == [hostile]
+    assert text.rstrip("\n").isprintable()
+    assert "é" in text
+
+
 # --- config ----------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ R = TypeVar("R")
 
 # Width of tables that go to a file or a pipe, where nothing may be cut off.
 _PIPE_WIDTH: Final = 10_000
+# Controls beyond ASCII, line ends that JSON has no use for, marks that change the direction.
+_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def to_json(value: Any) -> Any:
@@ -160,6 +163,8 @@ class Output:
 
     def _write_json(self, value: Any) -> None:
         text = json.dumps(value, default=to_json, ensure_ascii=False, separators=(",", ":"))
+        # Outside of ASCII JSON lets pass what terminals obey (C1 controls) or mirror (bidi marks).
+        text = _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
         try:
             click.echo(text)
         except BrokenPipeError as error:
