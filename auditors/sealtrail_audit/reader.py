@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
     from sealtrail_audit.settings import AuditSettings
+
+# The driver logs what it raises as well; unasked, Python would print that beside our one line.
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 _FORMAT = "JSONCompactEachRowWithNamesAndTypes"
 

@@ -14,6 +14,7 @@ Every insert carries a token that is a hash of its content, so that a repeated o
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from clickhouse_connect.driver.client import Client
+
+# The driver logs what it raises as well; where no logging is set up (commands), Python would print
+# that beside our one line.
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
@@ -80,7 +85,10 @@ class StoreUnavailable(UnavailableError):  # noqa: N818 - names the state, besid
     """The store cannot do it now, perhaps later. code is ClickHouse's, 0 without one."""
 
     def __init__(self, message: str, *, code: int = 0) -> None:
-        super().__init__(message, hint="is the store up? try: sealtrail store status")
+        super().__init__(
+            message,
+            hint="check SEALTRAIL_STORE_URL; `sealtrail local up` starts the embedded stack",
+        )
         self.code = code
 
 

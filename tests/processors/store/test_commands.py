@@ -45,3 +45,4 @@ def test_a_store_that_is_not_there_is_one_clear_line(stack: Stack) -> None:
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
     assert "cannot be reached" in done.stderr
+    assert len(done.stderr.splitlines()) == 1  # the driver's own logging is kept out
