@@ -33,7 +33,8 @@ def test_what_is_published_is_read_to_the_end(config: dict[str, str], topic: str
     with closing(KeysTopic(config, topic)) as reader:
         found = reader.read_to_end()
         assert [m.value for _, m in found] == [m.value for m in first]
-        assert found[0][1].headers == (("h", b"v"),)
+        # Nobody needs those of key records, and one whose name is no text would stop the reader.
+        assert found[0][1].headers == ()
         assert reader.read_to_end() == []
         publisher.offer(Outgoing(topic, None, None, (), 0))
         assert publisher.close(10) == 0
