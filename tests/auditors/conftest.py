@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.auditors import making
+from tests.conftest import Stack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.conftest import Stack
 
     from sealtrail_processor.model import Flush
 
@@ -113,6 +112,13 @@ class Room:
             Loader(self.reader), trust, "test", chunk_events=chunk_events, settled=settled
         )
         return audit.run(lambda total: lambda steps: None)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A stack of this folder's own: its tests empty the tables."""
+    with running_stack() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

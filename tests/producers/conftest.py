@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.conftest import Stack, running_stack
 from tests.producers.world import Seen, World, judge
 
 if TYPE_CHECKING:
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sealtrail.records import Directory
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A stack of this folder's own: the trust root is its tests'."""
+    with running_stack() as running:
+        yield running
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import time
 import uuid
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.conftest import free_ports
 
 from sealtrail.event import EntityRef, EventType
 from sealtrail_processor import rebuild
-from sealtrail_processor.kafka_io import KeysTopic
 from sealtrail_processor.model import Log
 from sealtrail_processor.store import ClickHouseStore
 from sealtrail_producer import Trail
@@ -115,9 +115,20 @@ class Bench:
         return self.number("count() FROM findings FINAL WHERE code = {c:String}", c=code)
 
     def on_topic(self, topic: str) -> list[tuple[int, Any]]:
-        """All messages of a topic."""
-        with closing(KeysTopic(self.kafka, topic)) as reader:
-            return reader.read_to_end()
+        """All messages of a topic as (partition, message with value and headers)."""
+        reader = Consumer(self.kafka | {"group.id": "test-reader", "enable.auto.commit": False})
+        with closing(reader):
+            known = reader.list_topics(topic, timeout=10).topics[topic].partitions
+            ends = {n: reader.get_watermark_offsets(TopicPartition(topic, n))[1] for n in known}
+            reader.assign([TopicPartition(topic, n, 0) for n, end in ends.items() if end])
+            found: list[tuple[int, Any]] = []
+            while len(found) < sum(ends.values()):
+                message = reader.poll(10)
+                assert message is not None, f"{topic}: {len(found)} of {ends}"
+                assert message.error() is None
+                value, headers = message.value(), tuple(message.headers() or ())
+                found.append((message.partition(), SimpleNamespace(value=value, headers=headers)))
+        return found
 
     def produce(self, partition: int, value: bytes | None, **more: Any) -> None:
         """A message by anybody."""

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.conftest import Stack
+from tests.conftest import Stack, running_stack
 from tests.processors.store.making import NOW, Maker
 
 from sealtrail_processor import migrate
@@ -14,6 +14,13 @@ from sealtrail_processor.sink import ClickHouseSink
 from sealtrail_processor.store import ClickHouseStore
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A stack of this folder's own: its tests count rows by log."""
+    with running_stack() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -266,3 +266,4 @@ def test_a_store_that_is_away_is_unavailable(maker: Make):
     with pytest.raises(StoreUnavailable) as raised:
         rebuild.cursor(store, maker().log)
     assert "secret" not in str(raised.value)
+    assert raised.value.message == "store cannot be reached: [Errno 111] Connection refused"
