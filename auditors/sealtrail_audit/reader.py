@@ -158,7 +158,8 @@ def explain(error: Exception) -> SealtrailError:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return UnavailableError(f"the store failed: {first[:300]}")
     message = re.split(r" \(version |Stack trace:", found[2])[0]
-    message = " ".join(message.split())
+    message = " ".join(message.split()).replace(f" FORMAT {_FORMAT}", "")
+    message = message.split(". Expected one of: ")[0]  # a list of some hundred keywords
     hint = ""
     if found[1] in ("164", "497"):
         hint = "analysts only read: one SELECT, no settings, no files, no other hosts"

@@ -33,13 +33,19 @@ def parameters(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def as_csv(answer: Answer) -> str:
-    """RFC 4180 text with a header; arrays, tuples and maps as JSON."""
+    """CSV with a header; arrays, tuples and maps as JSON.
+
+    As in RFC 4180, but lines end as ClickHouse ends them: `$(... | tail -1)` would keep a CR.
+    """
+    rows = [answer.columns, *([_cell(value) for value in row] for row in answer.rows)]
+    return "".join(_csv_line(row) for row in rows)
+
+
+def _csv_line(row: Iterable[Any]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(answer.columns)
-    for row in answer.rows:
-        writer.writerow([_cell(value) for value in row])
-    return out.getvalue()
+    # Not lineterminator="\n": a CR in a value would stand there unquoted then.
+    csv.writer(out).writerow(row)
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def for_terminal(text: str) -> str:

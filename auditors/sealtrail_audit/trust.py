@@ -49,6 +49,8 @@ def trust_root(path: Path | None) -> TrustRoot:
         raise ConfigurationError("no trust root is set", hint=hint)
     try:
         return TrustRoot.from_json(path.read_text())
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no trust root {path}", hint=hint) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read the trust root {path}: {error}", hint=hint) from None
 

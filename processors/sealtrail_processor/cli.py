@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.quarantine import Held
     from sealtrail_processor.store import Store
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
 
 __all__ = ["quarantine_command", "store_command", "worker_command"]
@@ -54,7 +56,10 @@ def list_command(output: Output, code: str | None, all_: bool, limit: int) -> in
         condition += " AND code = {code:String}"
     with closing(_store()) as store:
         held = quarantine.find(store, condition, {"code": code or ""}, limit=limit)
-    output.table(COLUMNS, [_row(h) for h in held])
+    rows = [_row(h) for h in held]
+    if not output.json:
+        rows = [(name, _EPOCH + timedelta(microseconds=at), *rest) for name, at, *rest in rows]
+    output.table(COLUMNS, rows)
     return OK
 
 

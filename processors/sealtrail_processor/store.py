@@ -48,6 +48,8 @@ MEMORY_LIMIT = 241
 # Raised by the client itself about what it was given.
 _OURS = (exceptions.DataError, exceptions.ProgrammingError, exceptions.NotSupportedError)
 _CODE = re.compile(r"[Cc]ode:? (\d+)")
+# What the system said, in the driver's tale of pools and retries.
+_ERRNO = re.compile(r"\[Errno -?\d+\] [\w ]+")
 
 INSERT_SETTINGS: dict[str, Any] = {
     # The reply must mean: on disk.
@@ -270,5 +272,7 @@ def translated(error: exceptions.Error) -> SealtrailError:
     if code in TRANSIENT:
         return StoreUnavailable(f"store is busy: {text}", code=code)
     if code == 0 and not isinstance(error, _OURS):
+        cause = _ERRNO.search(text)
+        text = cause[0] if cause else text
         return StoreUnavailable(f"store cannot be reached: {text}")
     return StoreRefused(f"store refuses: {text}", code=code)

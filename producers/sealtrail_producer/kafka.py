@@ -263,7 +263,7 @@ def read_all(
             if place is not None and (offset or 0) + 1 >= ends[place]:
                 open_ends.discard(place)
     except KafkaException as error:
-        raise UnavailableError(f"{topic}: {_reason(error)}") from None
+        raise UnavailableError(f"{topic}: {_reason(error)}", hint=BROKERS_HINT) from None
     else:
         return found
     finally:

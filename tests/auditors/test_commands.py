@@ -60,7 +60,7 @@ def test_sql_in_all_formats(chain: Chain, capsys: pytest.CaptureFixture[str]):
     question = "SELECT producer, count() AS n, [1, 2] AS list FROM provenance.events GROUP BY 1"
     assert answer(capsys, "sql", question) == [{"producer": "orders", "n": 6, "list": [1, 2]}]
     code, out, _ = called(capsys, "sql", question, "--format", "csv")
-    assert (code, out) == (0, 'producer,n,list\r\norders,6,"[1,2]"\r\n')
+    assert (code, out) == (0, 'producer,n,list\norders,6,"[1,2]"\n')
     code, out, _ = called(capsys, "sql", question)
     assert code == 0
     assert "orders" in out

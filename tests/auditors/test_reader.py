@@ -54,12 +54,19 @@ def test_messages_of_the_engine_are_one_line():
     assert explain(RuntimeError("gone\nfar")).message == "the store failed: gone"
 
 
+def test_a_syntax_error_lists_no_keywords():
+    text = "Syntax error: failed at 7 (1): 1 FORMAT JSONCompactEachRowWithNamesAndTypes"
+    error = explain(RuntimeError(f"Code: 62. DB::Exception: {text}. Expected one of: a, b. (S)"))
+    assert error.message == "Syntax error: failed at 7 (1): 1"
+
+
 def test_csv_quotes_what_it_must():
     answer = read_answer(
         iter([b'["a","b"]\n', b'["String","Bool"]\n', b'["x,\\"y\\"",true]\n', b"[null,false]\n"]),
         0,
     )
-    assert as_csv(answer) == 'a,b\r\n"x,""y""",true\r\n,false\r\n'
+    assert as_csv(answer) == 'a,b\n"x,""y""",true\n,false\n'
+    assert as_csv(Answer(("a",), ("String",), (("x\ry",), ("x\r\n",)))) == 'a\n"x\ry"\n"x\r\n"\n'
 
 
 def test_csv_drives_no_terminal():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,9 +16,6 @@ from sealtrail_local.demo import repository, stage, surroundings
 from sealtrail_local.demo.report import Report
 from sealtrail_local.demo.stage import Stage, wait_until
 from sealtrail_local.demo.verdict import Outcome
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -131,5 +129,6 @@ def test_what_strangers_wrote_cannot_drive_the_terminal():
     assert "\x1b" not in text
     assert "[bold]no markup[/bold]" in text
     assert '$ sealtrail sql "SELECT 1"' in text
+    assert f"export PATH={Path(sys.executable).parent}:$PATH" in text
     assert "... 7 more lines" in text
     assert "events stored: 1, not 2" in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -130,6 +132,7 @@ class Report:
         lines = [
             ("Everything is still up. To use it from this shell:", ""),
             (f"  export SEALTRAIL_STATE_DIR={state_dir}", "cyan"),
+            (f"  export PATH={Path(sys.executable).parent}:$PATH", "cyan"),
             ("Then, for example:", ""),
             ("  sealtrail local status", "cyan"),
             (f'  sealtrail sql "{question}"', "cyan"),
