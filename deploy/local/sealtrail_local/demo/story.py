@@ -105,7 +105,7 @@ class Story:
         )
         self.report.say(
             f"{ORDER_COUNT} orders were taken by a service whose clock is {CLOCK_OFFSET_S:.0f} s"
-            f" ahead; an honest one billed {self.invoices} of them."
+            f" ahead; {self.invoices} of them were billed by an honest one."
         )
         o = self.outcome
         o.events_sent = int(self.imported["events"]) + ORDER_COUNT + self.invoices
@@ -224,9 +224,9 @@ class Story:
         o.findings = self.ledger.findings()
         found = self.ledger.causality(IMPORTER)
         self.early = [f.commit for f in found]
+        count = f"{o.history_causality:,}" if o.history_causality else "none"
         self.report.say(
-            f"{o.history_causality} imported commits say that they were made before their parent"
-            " (tolerance 0 s):"
+            f"Imported commits that say they were made before a parent (tolerance 0 s): {count}"
         )
         if found:
             shown = [(f.commit[:12], f.event_id, f"{f.seconds:,.0f} s") for f in found[:6]]
