@@ -175,3 +175,8 @@ __all__ = [
     "parse_json",
     "without",
 ]
+
+
+def values(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name: what `Codec.encode` takes of a flat record."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}

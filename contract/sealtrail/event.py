@@ -181,21 +181,17 @@ class ProvenanceEvent:
         record = {name: getattr(self, name) for name in _NAMES}
         record["event_type"] = str(self.event_type)
         record["importance"] = str(self.importance)
-        record["parents"] = [_plain(p) for p in self.parents]
-        record["actor"] = _plain(self.actor) | {"kind": str(self.actor.kind)}
-        record["inputs"] = [_plain(e) for e in self.inputs]
-        record["outputs"] = [_plain(e) for e in self.outputs]
-        record["code"] = None if self.code is None else _plain(self.code)
-        record["protected"] = [_plain(p) for p in self.protected]
+        record["parents"] = [avro.values(p) for p in self.parents]
+        record["actor"] = avro.values(self.actor) | {"kind": str(self.actor.kind)}
+        record["inputs"] = [avro.values(e) for e in self.inputs]
+        record["outputs"] = [avro.values(e) for e in self.outputs]
+        record["code"] = None if self.code is None else avro.values(self.code)
+        record["protected"] = [avro.values(p) for p in self.protected]
         record["commitments"] = list(self.commitments)
         return record
 
 
 _NAMES = tuple(ProvenanceEvent.__dataclass_fields__)
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def tombstone(occurred_at: int, salt: bytes, producer: str, reason: str) -> ProvenanceEvent:

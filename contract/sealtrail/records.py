@@ -112,8 +112,8 @@ class KeyRecord:
 
     def encode(self) -> bytes:
         """Canonical Avro, the bytes that operators sign."""
-        value = _fields(self) | {"topics": list(self.topics)}
-        value["revocation"] = None if self.revocation is None else _fields(self.revocation)
+        value = avro.values(self) | {"topics": list(self.topics)}
+        value["revocation"] = None if self.revocation is None else avro.values(self.revocation)
         return avro.codec("KeyRecord").encode(value)
 
     @classmethod
@@ -153,7 +153,7 @@ class SchemaPin:
 
     def encode(self) -> bytes:
         """Canonical Avro, the bytes that operators sign."""
-        return avro.codec("SchemaPin").encode(_fields(self))
+        return avro.codec("SchemaPin").encode(avro.values(self))
 
     @classmethod
     def decode(cls, data: bytes) -> SchemaPin:
@@ -360,10 +360,6 @@ def codec_of(schema: str) -> avro.Codec:
     if schema not in _CODECS:
         _CODECS[schema] = avro.Codec(avro.parse_json(schema))
     return _CODECS[schema]
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 __all__ = [

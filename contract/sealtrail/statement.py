@@ -52,7 +52,7 @@ class Identity:
 
     def chain_id(self, genesis: Genesis) -> bytes:
         """SHA-256 of the domain tag and canonical Avro of identity and genesis, 32 bytes."""
-        value = _fields(self) | {"genesis": _genesis_value(genesis)}
+        value = avro.values(self) | {"genesis": _genesis_value(genesis)}
         return sha256(CHAIN_ID_TAG + avro.codec("ChainIdInput").encode(value)).digest()
 
     def check(self) -> None:
@@ -106,7 +106,7 @@ class BatchStatement:
 
     def encode(self) -> bytes:
         """Canonical Avro, the bytes that are signed."""
-        value = _fields(self)
+        value = avro.values(self)
         value["signers"] = list(self.signers)
         value["genesis"] = None if self.genesis is None else _genesis_value(self.genesis)
         return avro.codec("BatchStatement").encode(value)
@@ -192,7 +192,7 @@ class Heartbeat:
 
     def encode(self) -> bytes:
         """Canonical Avro, the bytes that are signed."""
-        return avro.codec("Heartbeat").encode(_fields(self) | {"signers": list(self.signers)})
+        return avro.codec("Heartbeat").encode(avro.values(self) | {"signers": list(self.signers)})
 
     @classmethod
     def decode(cls, data: bytes) -> Heartbeat:
@@ -282,12 +282,8 @@ def statement_hash(statement: bytes) -> bytes:
     return sha256(statement).digest()
 
 
-def _fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
-
-
 def _genesis_value(genesis: Genesis) -> dict[str, Any]:
-    value = _fields(genesis)
+    value = avro.values(genesis)
     if genesis.continues is not None:
-        value["continues"] = _fields(genesis.continues)
+        value["continues"] = avro.values(genesis.continues)
     return value

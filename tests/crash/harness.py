@@ -7,22 +7,21 @@ that were started here are ever signalled.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from tests.conftest import free_ports
+from tests.scenarios import conservation
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 HERE = Path(__file__).resolve().parent
 PRODUCER = "load"
@@ -30,15 +29,6 @@ PRODUCER = "load"
 
 class Failed(RuntimeError):  # noqa: N818 - reads as what happened
     """The scenario did not go as it must."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free just now, all different."""
-    with ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 class Pipeline:
@@ -124,29 +114,9 @@ class Pipeline:
             command += [str(rate), str(hurry)]
         return self.spawn(command, subprocess.PIPE)
 
-    def secrets(self) -> dict[str, str]:
-        """What `local up` wrote for clients."""
-        return dict(self._env_lines())
-
-    def _env_lines(self) -> Iterator[tuple[str, str]]:
-        for line in (self.folder / "local.env").read_text().splitlines():
-            name, _, value = line.partition("=")
-            if value and not name.startswith("#"):
-                yield name, value.strip("'\"")
-
     def sql(self, query: str) -> list[dict[str, Any]]:
         """Ask the store as its writer; rows as dictionaries."""
-        secrets = self.secrets()
-        request = urllib.request.Request(  # noqa: S310 - loopback, from local.env
-            secrets["SEALTRAIL_STORE_URL"] + "/?database=sealtrail",
-            data=f"{query} FORMAT JSONEachRow".encode(),
-            headers={
-                "X-ClickHouse-User": secrets["SEALTRAIL_STORE_USER"],
-                "X-ClickHouse-Key": secrets["SEALTRAIL_STORE_PASSWORD"],
-            },
-        )
-        with urllib.request.urlopen(request, timeout=120) as reply:  # noqa: S310 - see above
-            return [json.loads(line) for line in reply.read().splitlines()]
+        return conservation.query(conservation.variables(self.folder), query)
 
     def number(self, query: str) -> int:
         """The one number that a query answers."""
