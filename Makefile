@@ -70,13 +70,13 @@ format: $(READY) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml
+	--no-annotate --no-header --no-strip-extras --no-emit-index-url --no-emit-find-links pyproject.toml
 
 .PHONY: lock
 lock: ## Resolve pyproject.toml anew into the hash-pinned requirements/*.txt
 	$(COMPILE) --extra dev --constraint requirements/versions.in --output-file requirements/all.txt
 	$(COMPILE) --constraint requirements/all.txt --output-file requirements/base.txt
-	for extra in producer processor auditor local; do \
+	for extra in producer processor auditor local signers; do \
 		$(COMPILE) --extra $$extra --constraint requirements/all.txt --output-file requirements/$$extra.txt; done
 
 .PHONY: clean

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parents[2]
-EXTRAS = ("base", "producer", "processor", "auditor", "local", "all")
+EXTRAS = ("base", "producer", "processor", "auditor", "local", "signers", "all")
 
 
 def locked(extra: str) -> list[tuple[Requirement, int]]:
