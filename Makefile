@@ -54,7 +54,11 @@ test-install: $(READY) ## Install each extra into a clean environment and import
 
 .PHONY: test-integration
 test-integration: $(READY) ## Run the whole pipeline with every attack hidden in honest traffic
-	$(BIN)/python -m pytest tests/scenarios $(PYTEST)
+	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py $(PYTEST)
+
+.PHONY: catalogue
+catalogue: $(READY) ## Throw all 84 rows of tests/catalogue.toml at the system and print what happened (ROWS="A1 B3")
+	@$(BIN)/python -m tests.catalogue $(ROWS)
 
 .PHONY: crash-test
 crash-test: $(READY) ## Kill the worker and the broker during 100,000 events: nothing lost, nothing doubled (ARGS="EVENTS KILLS SEED")

@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,3 +69,21 @@ def stack() -> Iterator[Stack]:
     """The embedded stack, from its first use to the last test."""
     with running_stack() as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test's row of the catalogue stands in its report (tests/catalogue.py)."""
+    for item in items:
+        row = item.get_closest_marker("row")
+        if row is not None:
+            item.user_properties.append(("row", row.args[0]))
+
+
+@pytest.fixture
+def happened(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says what was seen, for the table of `make catalogue`."""
+
+    def say(text: str) -> None:
+        record_property("happened", text)
+
+    return say

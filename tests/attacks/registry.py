@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     Attack = Callable[[Scene], Iterator[None] | None]
 
 ENTERED: dict[str, Attack] = {}
+# The rows of tests/catalogue.toml that an attack belongs to.
+ROWS: dict[str, tuple[str, ...]] = {}
 
 
-def attack(function: Attack) -> Attack:
+def attack(*rows: str) -> Callable[[Attack], Attack]:
     """Enter an attack under its name."""
-    # In one file the linter would see a second one of the same name; across files nobody would.
-    assert function.__name__ not in ENTERED
-    ENTERED[function.__name__] = function
-    return function
+
+    def enter(function: Attack) -> Attack:
+        # In one file the linter would see a second one of the same name; across files nobody would.
+        assert function.__name__ not in ENTERED
+        ENTERED[function.__name__] = function
+        ROWS[function.__name__] = rows
+        return function
+
+    return enter

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks.registry import attack
+from tests.attacks.registry import attack
 from tests.scenarios.chains import SECOND, event
 
 from sealtrail.findings import Code
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
 
-@attack
+@attack("D3")
 def orphan(scene: Scene) -> None:
     """Parents that nobody has: of a chain unknown, and beyond the end of one that closed."""
     never = scene.chain("orders", 0).draft()
@@ -33,7 +33,7 @@ def orphan(scene: Scene) -> None:
         scene.finding(Code.ORPHAN, made, sent, index, batch=0)
 
 
-@attack
+@attack("B8")
 def lost_with_its_producer(scene: Scene) -> None:
     """A chain that falls silent is found; what should have come from it is lost with it."""
     silent = scene.chain("shipping", 0, heartbeat_s=1)
@@ -45,7 +45,7 @@ def lost_with_its_producer(scene: Scene) -> None:
     scene.finding(Code.LOST_WITH_PRODUCER, made, sent, 0, batch=0)
 
 
-@attack
+@attack("A1")
 def wrong_leaf_hash(scene: Scene) -> None:
     """A child that swears to another parent than the one that is stored."""
     parent = scene.chain("orders", 2).make()
@@ -62,7 +62,7 @@ def wrong_leaf_hash(scene: Scene) -> None:
     scene.kept["mismatch"] = made
 
 
-@attack
+@attack("D1")
 def circle(scene: Scene) -> None:
     """Two events that name one another: one of them must lie about a hash."""
     chain, other = scene.chain("orders", 3), scene.chain("billing", 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks.registry import attack
+from tests.attacks.registry import attack
 
 from sealtrail.findings import Code
 from sealtrail.statement import Continues
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
 
-@attack
+@attack("B4", "B7")
 def fork(scene: Scene) -> None:
     """Two batches at one position: both are kept, and both heads are named."""
     chain = scene.chain("orders", 2)
@@ -31,7 +31,7 @@ def fork(scene: Scene) -> None:
     scene.accept(chain.make())
 
 
-@attack
+@attack("B7")
 def continued_twice(scene: Scene) -> None:
     ended = scene.chain("shipping", 1)
     scene.accept(ended.make())
@@ -41,7 +41,7 @@ def continued_twice(scene: Scene) -> None:
     scene.accept(scene.chain("shipping", 1, continues=point).make(), Code.FORK)
 
 
-@attack
+@attack("B5")
 def out_of_order(scene: Scene) -> None:
     """Within the settling time that is told, and nothing to worry about."""
     chain = scene.chain("billing", 0)
@@ -51,7 +51,7 @@ def out_of_order(scene: Scene) -> None:
     scene.accept(second, Code.GAP_FILLED)
 
 
-@attack
+@attack("B6")
 def missing_batch(scene: Scene) -> Iterator[None]:
     """A gap that is found once it has settled, and cleared by the batch that was missing."""
     chain = scene.chain("orders", 3)
@@ -64,7 +64,7 @@ def missing_batch(scene: Scene) -> Iterator[None]:
     scene.accept(missing, Code.GAP_FILLED, Code.LATE)
 
 
-@attack
+@attack("B6")
 def missing_batches_of_which_one_comes(scene: Scene) -> Iterator[None]:
     chain = scene.chain("billing", 2)
     first, missing, filled, last = (chain.make() for _ in range(4))
@@ -76,7 +76,7 @@ def missing_batches_of_which_one_comes(scene: Scene) -> Iterator[None]:
     scene.accept(filled, Code.GAP_FILLED, Code.LATE)
 
 
-@attack
+@attack("B9")
 def claim_to_a_chain(scene: Scene) -> None:
     """A producer that goes on with another's chain, with its own good key."""
     victim = scene.chain("orders", 1)

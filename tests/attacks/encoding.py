@@ -6,7 +6,7 @@ import os
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks.registry import attack
+from tests.attacks.registry import attack
 from tests.scenarios.chains import event, seal
 
 from sealtrail import dsse
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
 
-@attack
+@attack("C8")
 def statement_not_canonical(scene: Scene) -> None:
     chain = scene.chain("shipping", 3)
     made = chain.draft()
@@ -31,7 +31,7 @@ def statement_not_canonical(scene: Scene) -> None:
     scene.refuse(wrong.value, 3, Code.NOT_CANONICAL)
 
 
-@attack
+@attack("A12")
 def events_other_than_signed(scene: Scene) -> None:
     chain = scene.chain("orders", 0)
     made = chain.make(3)
@@ -47,7 +47,7 @@ def events_other_than_signed(scene: Scene) -> None:
     scene.accept(made)
 
 
-@attack
+@attack("A11")
 def signature_for_another_use(scene: Scene) -> None:
     """A batch's statement under a heartbeat's name, and under none that belongs here."""
     made = scene.chain("orders", 2).draft()
@@ -55,14 +55,14 @@ def signature_for_another_use(scene: Scene) -> None:
     scene.refuse(made.with_envelope(payload_type=dsse.KEY_RECORD), 2, Code.UNKNOWN_PAYLOAD_TYPE)
 
 
-@attack
+@attack("C1")
 def schema_of_nobody(scene: Scene) -> None:
     unknown = sha256(b"a schema that nobody pinned").digest()
     made = scene.chain("orders", 0).make(event_schema=unknown)
     scene.refuse(made.value, 0, Code.UNKNOWN_SCHEMA)
 
 
-@attack
+@attack("C4", "C6", "C13")
 def garbage(scene: Scene) -> None:
     honest = scene.chain("billing", 1).draft()
     for value in (
@@ -84,7 +84,7 @@ def garbage(scene: Scene) -> None:
         scene.refuse(value, 1, Code.MALFORMED)
 
 
-@attack
+@attack("A3")
 def released_by_hand(scene: Scene) -> Iterator[None]:
     """What an operator sends again is judged again, and is as bad as it was."""
     sent = scene.refuse(b"not a batch, whoever sends it", 2, Code.MALFORMED)
@@ -95,7 +95,7 @@ def released_by_hand(scene: Scene) -> Iterator[None]:
     scene.found_again(sent, int(again["new_offset"]))
 
 
-@attack
+@attack("C13", "G8")
 def headers(scene: Scene) -> None:
     """Large and many ones change nothing; Faust's own, which would send a reply, is refused."""
     chain = scene.chain("billing", 3)
@@ -110,7 +110,7 @@ def headers(scene: Scene) -> None:
     scene.accept(made)
 
 
-@attack
+@attack("C13")
 def header_whose_name_is_no_text(scene: Scene) -> None:
     """It must not end the worker, on the topic of events nor on that of keys."""
     scene.publish_nameless("provenance.keys", 0, b"no record")

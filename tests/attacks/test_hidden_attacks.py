@@ -6,148 +6,34 @@ fate and every event one row. Only what a user has is asked: commands, views, ex
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.scenarios.attacks.play import ATTACKS
-from tests.scenarios.conservation import Conservation, check
-from tests.scenarios.scene import Expected, Scene, Sent
+from tests.attacks.play import ATTACKS
+from tests.attacks.played import key
 
 from sealtrail import ids
 from sealtrail.findings import SEVERITIES, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ROUNDS = 8
-_FOUND = """
-    SELECT code, partition, offset, lower(hex(chain_id)) AS chain, batch_seq,
-        if(event_id IS NULL, '', UUIDNumToString(assumeNotNull(event_id))) AS event,
-        severity, origin, detail, lower(hex(suspect)) AS suspect, estimate_us, tolerance_us
-    FROM sealtrail.committed_findings
-"""
-_FATES = """
-    SELECT partition, offset, disposition, code, events, toUnixTimestamp64Micro(arrival) AS arrival,
-        time_source, lower(hex(chain_id)) AS chain, batch_seq, branch, from_partition, from_offset
-    FROM sealtrail.committed_dispositions
-"""
-
-
-@dataclass
-class Played:
-    """The scene after it was played, and what a user sees then."""
-
-    scene: Scene
-    halfway: list[dict[str, Any]] = field(default_factory=list)
-    found: list[dict[str, Any]] = field(default_factory=list)
-    open: list[dict[str, Any]] = field(default_factory=list)
-    fates: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    quarantine: list[dict[str, Any]] = field(default_factory=list)
-    audit: dict[str, Any] = field(default_factory=dict)
-    conservation: Conservation = field(default_factory=Conservation)
-    stopped: int | None = None
-    stop_s: float = 0
-
-    def finding(self, expected: Expected) -> dict[str, Any]:
-        """The row of an expected finding."""
-        (row,) = [f for f in self.found if key(f) == expected.key]
-        return row
-
-
-def key(row: dict[str, Any]) -> tuple[str, int, int, str, int, str]:
-    names = ("code", "partition", "offset", "chain", "batch_seq", "event")
-    code, partition, offset, chain, batch, event = (row[n] for n in names)
-    return code, int(partition), int(offset), chain, int(batch), event
-
-
-def play(scene: Scene) -> None:
-    """First halves with traffic between them, then second halves, once windows have passed."""
-    scene.start_worker()
-    scene.open_services()
-    later: dict[str, Iterator[None]] = {}
-    for name, attack in ATTACKS.items():
-        scene.emit(ROUNDS)
-        scene.attack = name
-        rest = attack(scene)
-        if rest is not None:
-            next(rest)
-            later[name] = rest
-        scene.emit(ROUNDS)
-    scene.flush()
-    played_out(scene)
-    scene.kept["halfway"] = scene.sql("SELECT * FROM provenance.open_findings")
-    for name, rest in later.items():
-        scene.emit(ROUNDS)
-        scene.attack = name
-        assert next(rest, "ended") == "ended"
-        scene.flush()
-    scene.emit(ROUNDS)
-    scene.close_services()
-    played_out(scene)
-
-
-def played_out(scene: Scene) -> None:
-    """All is committed, and what time and the linker have to say was said."""
-    scene.wait("all committed", scene.drained)
-    wanted = len(scene.expected)
-    query = "SELECT count() AS n FROM sealtrail.committed_findings"
-    end = time.monotonic() + 60
-    while int(scene.sql(query)[0]["n"]) < wanted and time.monotonic() < end:
-        time.sleep(1)
-    # And what should not have been said.
-    time.sleep(1.5)
-
-
-@pytest.fixture(scope="module")
-def played() -> Iterator[Played]:
-    with Scene.begin() as scene:
-        play(scene)
-        seen = Played(scene, scene.kept["halfway"])
-        seen.found = scene.sql(_FOUND)
-        seen.open = scene.sql("SELECT * FROM provenance.open_findings")
-        rows = scene.sql(_FATES)
-        seen.fates = {(int(r["partition"]), int(r["offset"])): r for r in rows}
-        seen.quarantine = scene.quarantine()
-        began = time.monotonic()
-        seen.stopped = scene.stop_worker()
-        seen.stop_s = time.monotonic() - began
-        seen.audit = scene.ask("audit", "store", codes=(0, 1))
-        seen.conservation = check(scene.folder)
-        yield seen
-
+    from tests.attacks.played import Played
+    from tests.scenarios.scene import Sent
 
 # -- each found and named -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_is_found_and_named(played: Played, name: str) -> None:
-    sent = [s for s in played.scene.sent if s.attack == name]
-    assert sent
-    for message in sent:
-        fate = played.fates[message.partition, message.offset]
-        code = "" if message.code is None else message.code.value
-        got = (fate["disposition"], fate["code"], int(fate["events"]))
-        stored = message.events if fate["disposition"] == "accepted" else got[2]
-        assert got == (message.disposition.value, code, stored), (message, fate)
-    keys = {key(f) for f in played.found}
-    missing = [e for e in played.scene.expected if e.attack == name and e.key not in keys]
-    assert not missing
+    assert played.messages(name)
+    assert played.wrong(name) == []
 
 
 def test_nothing_else_is_flagged(played: Played) -> None:
     expected = Counter(e.key for e in played.scene.expected)
     assert Counter(key(f) for f in played.found) == expected
-
-
-def test_whatever_was_not_sent_by_hand_is_accepted(played: Played) -> None:
-    ours = {(s.partition, s.offset) for s in played.scene.sent}
-    others = [f for place, f in played.fates.items() if place not in ours]
-    assert {f["disposition"] for f in others} <= {"accepted", "heartbeat", "released"}
-    assert {f["code"] for f in others} == {""}
+    assert played.flagged_wrongly() == []
 
 
 def test_findings_bear_the_severity_of_their_code(played: Played) -> None:

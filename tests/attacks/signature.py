@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.scenarios.attacks.registry import attack
+from tests.attacks.registry import attack
 from tests.scenarios.chains import SECOND, Chain, now_us
 
 from sealtrail.findings import Code
@@ -26,7 +26,7 @@ def flip(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-@attack
+@attack("A1")
 def bit_flipped_in_event(scene: Scene) -> None:
     chain = scene.chain("orders", 0)
     made = chain.make(5)
@@ -40,7 +40,7 @@ def bit_flipped_in_event(scene: Scene) -> None:
     scene.accept(chain.make())
 
 
-@attack
+@attack("A1")
 def bit_flipped_in_statement(scene: Scene) -> None:
     made = scene.chain("billing", 1).make()
     for at in (-1, -20, 3):
@@ -49,7 +49,7 @@ def bit_flipped_in_statement(scene: Scene) -> None:
     scene.accept(made)
 
 
-@attack
+@attack("A1")
 def bit_flipped_in_signature(scene: Scene) -> None:
     made = scene.chain("shipping", 2).make()
     (signature,) = made.envelope.signatures
@@ -59,7 +59,7 @@ def bit_flipped_in_signature(scene: Scene) -> None:
     scene.accept(made)
 
 
-@attack
+@attack("A1", "A7")
 def bit_flipped_in_the_name_of_the_signer(scene: Scene) -> None:
     made = scene.chain("orders", 3).make()
     statement = made.envelope.statement
@@ -69,7 +69,7 @@ def bit_flipped_in_the_name_of_the_signer(scene: Scene) -> None:
     scene.refuse(value, 3, Code.UNKNOWN_KEY)
 
 
-@attack
+@attack("A8")
 def signer_stripped(scene: Scene) -> None:
     chain = scene.chain("vault", 2)
     made = chain.make()
@@ -85,7 +85,7 @@ def signer_stripped(scene: Scene) -> None:
     scene.accept(made)
 
 
-@attack
+@attack("A2")
 def wrong_key(scene: Scene) -> None:
     """A key that we know, of somebody else."""
     victim = scene.chain("orders", 0)
@@ -96,7 +96,7 @@ def wrong_key(scene: Scene) -> None:
     scene.refuse(thief.make().value, 1, Code.KEY_NOT_AUTHORISED)
 
 
-@attack
+@attack("A3")
 def unknown_key(scene: Scene) -> Iterator[None]:
     """Parked, and released in order once the key is registered: as if it had come in time."""
     scene.run("keys", "new", "--producer", "newcomer")
@@ -111,7 +111,7 @@ def unknown_key(scene: Scene) -> Iterator[None]:
     scene.accept(chain.make(2))
 
 
-@attack
+@attack("A15")
 def key_of_nobody(scene: Scene) -> None:
     """A stranger's key, and a record of it that a stranger signed."""
     from sealtrail.records import SignedRecord
@@ -140,7 +140,7 @@ def _record(scene: Scene, producer: str) -> _KeyRecord:
     return KeyRecord.decode(SignedRecord.decode(data).body)
 
 
-@attack
+@attack("A4")
 def key_retired(scene: Scene) -> Iterator[None]:
     """What was signed before its end still counts; an old record does not bring it back."""
     chain = scene.chain("retiree", 0)
@@ -159,7 +159,7 @@ def key_retired(scene: Scene) -> Iterator[None]:
     scene.refuse(scene.chain("retiree", 1).make().value, 1, Code.KEY_REVOKED)
 
 
-@attack
+@attack("A4")
 def key_compromised(scene: Scene) -> Iterator[None]:
     """Whoever has it can sign any time: what arrives later is refused whatever it says."""
     chain = scene.chain("leaked", 2)

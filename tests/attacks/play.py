@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks import (
+from tests.attacks import (
     chain,
     clock,
     encoding,
@@ -14,10 +14,10 @@ from tests.scenarios.attacks import (
     replay,
     signature,
 )
-from tests.scenarios.attacks.registry import ENTERED
+from tests.attacks.registry import ENTERED
 
 if TYPE_CHECKING:
-    from tests.scenarios.attacks.registry import Attack
+    from tests.attacks.registry import Attack
 
 # Imports are sorted by name, so that the order is said here; within a subject it is the file's.
 SUBJECTS = (signature, replay, chain, encoding, record, clock, link, heartbeat)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks.registry import attack
+from tests.attacks.registry import attack
 from tests.scenarios.chains import SECOND, event
 
 from sealtrail.findings import Code
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
 
-@attack
+@attack("D2", "D5")
 def clock_ahead(scene: Scene) -> None:
     """90 s ahead; an honest consumer of its output stands before its cause, and is no suspect."""
     ahead = scene.chain("orders", 1, skew_us=90 * SECOND)
@@ -26,7 +26,7 @@ def clock_ahead(scene: Scene) -> None:
     scene.kept["ahead"] = (made, child)
 
 
-@attack
+@attack("D5")
 def clock_goes_back(scene: Scene) -> None:
     chain = scene.chain("shipping", 3)
     scene.accept(chain.make())
@@ -35,7 +35,7 @@ def clock_goes_back(scene: Scene) -> None:
     scene.accept(chain.make())
 
 
-@attack
+@attack("D5")
 def clock_behind(scene: Scene) -> None:
     """An hour: a spool or a clock; a live child before its cause makes its own chain suspect."""
     behind = scene.chain("shipping", 2, skew_us=-3600 * SECOND)
@@ -47,7 +47,7 @@ def clock_behind(scene: Scene) -> None:
     scene.kept["behind"] = made
 
 
-@attack
+@attack("C9", "C15")
 def time_of_another_age(scene: Scene) -> None:
     """Any time of the calendar is stored; what is none is refused."""
     far = [event(at=0), event(at=-62_135_596_800_000_000), event(at=253_402_300_799_999_999)]

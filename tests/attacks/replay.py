@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks.registry import attack
+from tests.attacks.registry import attack
 
 from sealtrail.findings import Code, Disposition
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
 
-@attack
+@attack("B1", "B2")
 def replay_into_another_place(scene: Scene) -> None:
     for changes, code in (
         ({"environment": "staging"}, Code.WRONG_ENVIRONMENT),
@@ -29,7 +29,7 @@ def replay_into_another_place(scene: Scene) -> None:
         scene.refuse(made.value, partition, Code.WRONG_PARTITION, key=made.chain_id)
 
 
-@attack
+@attack("B3")
 def replayed_batch(scene: Scene) -> Iterator[None]:
     """The same bytes again: at once, after others, long after, and with another framing."""
     chain = scene.chain("billing", 3)
@@ -49,7 +49,7 @@ def replayed_batch(scene: Scene) -> Iterator[None]:
     scene.accept(chain.make())
 
 
-@attack
+@attack("B3")
 def release_that_never_was(scene: Scene) -> None:
     """Headers of a release, invented: they buy nothing."""
     made = scene.chain("shipping", 0).make()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks.registry import attack
-from tests.scenarios.attacks.signature import flip
+from tests.attacks.registry import attack
+from tests.attacks.signature import flip
 
 from sealtrail.findings import Code, Disposition
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
 
-@attack
+@attack("A11", "B7")
 def forged_heartbeat(scene: Scene) -> None:
     chain = scene.chain("orders", 0)
     made: Made = chain.make()

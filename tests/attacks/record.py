@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.scenarios.attacks.registry import attack
+from tests.attacks.registry import attack
 from tests.scenarios.chains import event
 
 from sealtrail.findings import Code
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sealtrail.event import Protected as _Protected
 
 
-@attack
+@attack("C8")
 def event_that_holds_two(scene: Scene) -> None:
     """Good signature, good root, and one event that is two records."""
     chain, neighbour = scene.chain("orders", 0), scene.chain("billing", 0)
@@ -29,7 +29,7 @@ def event_that_holds_two(scene: Scene) -> None:
     scene.accept(chain.make())
 
 
-@attack
+@attack("C6")
 def event_that_swallows_its_neighbour(scene: Scene) -> None:
     """An event whose last value is said to be longer than it is."""
     chain, neighbour = scene.chain("shipping", 0), scene.chain("billing", 0)

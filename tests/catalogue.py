@@ -1,0 +1,204 @@
+"""`make catalogue`: every row of tests/catalogue.toml, what must happen, and what happened.
+
+A row's tests are marked with its id (`@pytest.mark.row("A1")`) and say what they saw through the
+fixture `happened`. This file is the plugin that picks them (`--rows`) and the command that prints
+the table. A row passes when it has a test and all of its tests pass; a row that waits for a part of
+the system fails once that part's command exists.
+
+Options: ROW ... (default: all). Ends with one line of JSON; exit status 1 if a row failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+import time
+import tomllib
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+HERE = Path(__file__).resolve().parent
+FOLDERS = ("tests/attacks", "tests/faults")
+MAX_WAITING = 12
+WIDTH = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the catalogue; waits_for names the part that is not there yet."""
+
+    id: str
+    attack: str
+    must: str
+    waits_for: str = ""
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of a row."""
+
+    row: Row
+    tests: int = 0
+    complaints: list[str] = field(default_factory=list)
+    happened: list[str] = field(default_factory=list)
+    seconds: float = 0
+
+    @property
+    def verdict(self) -> str:
+        """passed, failed or waiting."""
+        if self.complaints:
+            return "failed"
+        return "waiting" if self.row.waits_for else "passed"
+
+
+def rows() -> dict[str, Row]:
+    """The catalogue, in its order."""
+    said = tomllib.loads((HERE / "catalogue.toml").read_text())
+    found = {name: Row(name, **row) for name, row in said["rows"].items()}
+    unknown = {r.waits_for for r in found.values()} - {"", *said["parts"]}
+    if unknown:
+        raise KeyError(f"catalogue.toml: no such part: {unknown}")
+    return found
+
+
+def parts() -> dict[str, str]:
+    """The command by which each missing part of the system will be known."""
+    said = tomllib.loads((HERE / "catalogue.toml").read_text())
+    return dict(said["parts"])
+
+
+# -- as a plugin of pytest ----------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option `--rows`."""
+    parser.addoption("--rows", default="", help="ids of rows, with commas; default: all of them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of the rows that are asked for; those that share a fixture stay together."""
+    wanted = {name for name in config.getoption("--rows").split(",") if name}
+    kept: list[pytest.Item] = []
+    for item in items:
+        row = item.get_closest_marker("row")
+        if row is None or (wanted and row.args[0] not in wanted):
+            continue
+        kept.append(item)
+        shared = "played" if "played" in getattr(item, "fixturenames", ()) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(shared))
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+# -- as a command -------------------------------------------------------------------
+
+
+class Ledger:
+    """Takes down what pytest reports of each row."""
+
+    def __init__(self, results: Mapping[str, Result]) -> None:
+        self.results = results
+        self.strays: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Setup, call and teardown of each test come here."""
+        said = [(name, str(value)) for name, value in report.user_properties]
+        (row,) = [value for name, value in said if name == "row"]
+        if row not in self.results:
+            self.strays.append(f"{report.nodeid}: no row {row}")
+            return
+        result = self.results[row]
+        result.seconds += report.duration
+        if report.when == "call":
+            result.tests += 1
+            result.happened += [value for name, value in said if name == "happened"]
+        if report.outcome != "passed":
+            # Nothing is skipped: a test that did not run has not passed.
+            last = str(report.longrepr).strip().splitlines()[-1:]
+            result.complaints.append(f"{report.nodeid} {report.when}: {''.join(last)[:300]}")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be imported has tests that did not run."""
+        if report.failed:
+            self.strays.append(f"{report.nodeid}: cannot be collected")
+
+
+def judge(results: Iterable[Result], commands: Iterable[str]) -> None:
+    """Rows without tests, and rows that wait for what is there, have failed."""
+    there, known = set(commands), parts()
+    for result in results:
+        part = result.row.waits_for
+        if part and (result.tests or known[part] in there):
+            result.complaints.append(f"waits for the {part}, which is there")
+        elif not part and not result.tests and not result.complaints:
+            result.complaints.append("has no test")
+
+
+def table(results: Sequence[Result]) -> str:
+    """The rows for people."""
+    lines = []
+    for result in results:
+        row = result.row
+        told = "; ".join(dict.fromkeys(result.happened))
+        if result.complaints:
+            told = " / ".join(result.complaints)
+        elif row.waits_for:
+            told = f"waits for the {row.waits_for}"
+        lines.append(f"{row.id:4}{result.verdict.upper():8}{row.attack}")
+        for label, text in (("must", row.must), ("happened", told)):
+            begin = f"{'':12}{label + ':':10}"
+            lines += textwrap.wrap(
+                text, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)
+            )
+    return "\n".join(lines)
+
+
+def run(wanted: Sequence[str], options: Sequence[str] = ()) -> tuple[list[Result], list[str]]:
+    """Run the tests of rows; their results, and complaints about tests that belong to none."""
+    known = rows()
+    chosen = {name: Result(known[name]) for name in (wanted or known)}
+    ledger = Ledger(chosen)
+    folders = [folder for folder in FOLDERS if (HERE.parent / folder).is_dir()]
+    arguments = ["-p", "tests.catalogue", "--rows", ",".join(wanted), *folders]
+    arguments += ["-q", "--tb=short", "-n", "2", "--dist", "loadgroup", *options]
+    pytest.main(arguments, plugins=[ledger])
+    results = list(chosen.values())
+    judge(results, (e.name for e in entry_points(group="sealtrail.commands")))
+    return results, ledger.strays
+
+
+def summary(results: Sequence[Result], strays: Sequence[str], seconds: float) -> dict[str, Any]:
+    """What the last line says."""
+    verdicts = [r.verdict for r in results]
+    return {
+        "rows": len(results),
+        "passed": verdicts.count("passed"),
+        "failed": verdicts.count("failed"),
+        "waiting": verdicts.count("waiting"),
+        "failed_rows": [r.row.id for r in results if r.verdict == "failed"],
+        "strays": list(strays),
+        "seconds": round(seconds),
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run and print."""
+    began = time.monotonic()
+    results, strays = run(arguments)
+    figures = summary(results, strays, time.monotonic() - began)
+    sys.stdout.write(f"\n{table(results)}\n")
+    sys.stdout.writelines(f"{stray}\n" for stray in strays)
+    sys.stdout.write(json.dumps(figures) + "\n")
+    return int(bool(figures["failed"] or strays or figures["waiting"] > MAX_WAITING))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""The catalogue's own bookkeeping: a row cannot pass unseen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests import catalogue
+from tests.catalogue import Ledger, Result, Row
+
+WAITING = Row("F5", "witnesses that disagree", "told", "witnesses")
+TESTED = Row("A2", "signed by somebody else", "refused")
+
+
+def report(row: str, outcome: Any = "passed", when: Any = "call", **more: Any) -> Any:
+    properties = [("row", row), *more.pop("said", [])]
+    values = {"nodeid": "t", "location": ("t", 0, "t"), "keywords": {}, "longrepr": None} | more
+    return pytest.TestReport(
+        outcome=outcome, when=when, duration=0.5, user_properties=properties, **values
+    )
+
+
+def test_there_are_84_rows_in_seven_groups() -> None:
+    rows = catalogue.rows()
+    counted = {group: sum(name[0] == group for name in rows) for group in "ABCDEFG"}
+    assert counted == {"A": 15, "B": 10, "C": 15, "D": 6, "E": 21, "F": 8, "G": 9}
+    assert sum(bool(row.waits_for) for row in rows.values()) <= catalogue.MAX_WAITING
+
+
+def test_a_row_passes_when_all_its_tests_do() -> None:
+    result = Result(TESTED)
+    ledger = Ledger({"A2": result})
+    for when in ("setup", "call", "teardown"):
+        ledger.pytest_runtest_logreport(report("A2", when=when, said=[("happened", "9 refused")]))
+    catalogue.judge([result], [])
+    assert (result.verdict, result.happened) == ("passed", ["9 refused"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "when"), [("failed", "call"), ("failed", "setup"), ("skipped", "setup")]
+)
+def test_a_test_that_fails_or_is_skipped_fails_its_row(outcome: str, when: str) -> None:
+    result = Result(TESTED)
+    ledger = Ledger({"A2": result})
+    ledger.pytest_runtest_logreport(report("A2"))
+    ledger.pytest_runtest_logreport(report("A2", outcome, when, longrepr="E  assert 1 == 2"))
+    assert result.verdict == "failed"
+    assert "assert 1 == 2" in catalogue.table([result])
+
+
+def test_a_row_without_a_test_has_failed() -> None:
+    result = Result(TESTED)
+    catalogue.judge([result], [])
+    assert (result.verdict, result.complaints) == ("failed", ["has no test"])
+
+
+def test_a_row_waits_only_while_its_part_is_missing() -> None:
+    for commands, verdict in (([], "waiting"), (["witness"], "failed")):
+        result = Result(WAITING)
+        catalogue.judge([result], commands)
+        assert result.verdict == verdict
+    tested = Result(WAITING, tests=1)
+    catalogue.judge([tested], [])
+    assert tested.verdict == "failed"
+
+
+def test_tests_of_no_row_are_told() -> None:
+    ledger = Ledger({})
+    ledger.pytest_runtest_logreport(report("Z9"))
+    assert ledger.strays == ["t: no row Z9"]
+
+
+def test_the_last_line_is_json() -> None:
+    results = [Result(TESTED, tests=1), Result(WAITING)]
+    figures = catalogue.summary(results, [], 1.2)
+    assert json.loads(json.dumps(figures)) == {
+        "rows": 2,
+        "passed": 1,
+        "failed": 0,
+        "waiting": 1,
+        "failed_rows": [],
+        "strays": [],
+        "seconds": 1,
+    }
