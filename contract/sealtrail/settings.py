@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -70,6 +70,27 @@ class CommonSettings(BaseSettings):
     kafka_bootstrap: Name = Field(
         default="127.0.0.1:19092", description="Kafka brokers, host:port, comma separated"
     )
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="how clients talk to Kafka"
+    )
+    kafka_ca_file: Path | None = Field(
+        default=None, description="PEM of the CAs that sign brokers; default: the system's"
+    )
+    kafka_cert_file: Path | None = Field(
+        default=None,
+        description="PEM of the client's certificate, with its key if there is no kafka_key_file",
+    )
+    kafka_key_file: Path | None = Field(default=None, description="PEM of the client's key")
+    kafka_key_passphrase: SecretStr = Field(
+        default=SecretStr(""), description="passphrase of the client's key"
+    )
+    kafka_sasl: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        default="SCRAM-SHA-512", description="mechanism of SASL_SSL"
+    )
+    kafka_username: str = Field(default="", description="user of SASL_SSL")
+    kafka_password: SecretStr = Field(
+        default=SecretStr(""), description="password of kafka_username"
+    )
     topic: Topic = Field(default="provenance.events", description="topic of signed batches")
     keys_topic: Topic = Field(default="provenance.keys", description="topic of key records")
     quarantine_topic: Topic = Field(
@@ -77,10 +98,28 @@ class CommonSettings(BaseSettings):
     )
     alerts_topic: Topic = Field(default="provenance.alerts", description="topic of OCSF findings")
     heads_topic: Topic = Field(default="provenance.heads", description="topic of chain heads")
+    verified_topic: Topic = Field(
+        default="provenance.verified", description="topic of single events with their verdicts"
+    )
     partitions: int = Field(
         default=4, ge=1, le=100_000, description="partitions of the topic of signed batches"
     )
     registry_url: Url = Field(default="http://127.0.0.1:18081", description="schema registry")
+    registry_ca_file: Path | None = Field(
+        default=None, description="PEM of the CAs that sign the registry; default: the system's"
+    )
+    registry_cert_file: Path | None = Field(
+        default=None,
+        description="PEM of the client's certificate for the registry, with its key"
+        " if there is no registry_key_file",
+    )
+    registry_key_file: Path | None = Field(
+        default=None, description="PEM of the key of registry_cert_file"
+    )
+    registry_username: str = Field(default="", description="user of the registry (HTTP basic)")
+    registry_password: SecretStr = Field(
+        default=SecretStr(""), description="password of registry_username"
+    )
     store_url: Url = Field(
         default="http://127.0.0.1:18123", description="HTTP interface of ClickHouse"
     )
@@ -95,6 +134,26 @@ class CommonSettings(BaseSettings):
         default_factory=lambda data: data["state_dir"] / "trust" / "root.json",
         description="JSON file with the pinned operator keys",
     )
+
+    @model_validator(mode="after")
+    def _transport_is_whole(self) -> Self:
+        # Each of these would leave a client that talks in the clear or is somebody else.
+        if self.kafka_security == "SASL_SSL" and not (
+            self.kafka_username and self.kafka_password.get_secret_value()
+        ):
+            raise ValueError("SASL_SSL needs SEALTRAIL_KAFKA_USERNAME and SEALTRAIL_KAFKA_PASSWORD")
+        if self.kafka_security == "PLAINTEXT" and (
+            self.kafka_username or self.kafka_ca_file or self.kafka_cert_file
+        ):
+            raise ValueError(
+                "a user or certificates for Kafka are set, but SEALTRAIL_KAFKA_SECURITY is"
+                " PLAINTEXT"
+            )
+        if self.kafka_key_file and not self.kafka_cert_file:
+            raise ValueError("SEALTRAIL_KAFKA_KEY_FILE needs SEALTRAIL_KAFKA_CERT_FILE")
+        if self.registry_key_file and not self.registry_cert_file:
+            raise ValueError("SEALTRAIL_REGISTRY_KEY_FILE needs SEALTRAIL_REGISTRY_CERT_FILE")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -25,6 +25,7 @@ import faust._cython.streams
 import faust.transport._cython.conductor
 from faust.transport.drivers import aiokafka as driver
 
+from sealtrail import connections
 from sealtrail.errors import ConfigurationError, SealtrailError
 from sealtrail_processor import header_names
 from sealtrail_processor.model import RawMessage
@@ -32,6 +33,7 @@ from sealtrail_processor.ports import LogChanged, SkippedMessages
 from sealtrail_processor.worker import EXIT_FAILED
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping, Sequence
 
     from sealtrail_processor.settings import WorkerSettings
@@ -53,9 +55,11 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
     """
     datadir = settings.state_dir / "worker" / settings.worker_id
     datadir.mkdir(parents=True, exist_ok=True)
+    tls = connections.kafka_context(settings)
     app = _App(
         settings.group,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap.split(",")],
+        broker_credentials=_credentials(settings, tls),
         broker_client_id=settings.worker_id,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 4,
@@ -95,10 +99,14 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
 
     app.agent(topic, concurrency=1, name="judge")(judge)
 
+    watched = connections.Watched(connections.librdkafka(settings))
+
     async def beat() -> None:
-        """Show that the loop turns."""
+        """Show that the loop turns; take new certificates in for the connections to come."""
         while not app.should_stop:
             worker.status.loop_beat = time.monotonic()
+            if tls is not None and watched.changed():
+                _reload(tls, settings)
             await asyncio.sleep(1.0)
 
     async def taken_away(*args: Any, **_kwargs: Any) -> None:
@@ -108,6 +116,28 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
     app.task(beat)
     app.on_partitions_revoked.connect(taken_away)
     return app
+
+
+def _credentials(settings: WorkerSettings, tls: ssl.SSLContext | None) -> Any:
+    if tls is None:
+        return None
+    if settings.kafka_security == "SSL":
+        return faust.SSLCredentials(tls)
+    return faust.SASLCredentials(
+        username=settings.kafka_username,
+        password=settings.kafka_password.get_secret_value(),
+        ssl_context=tls,
+        mechanism=settings.kafka_sasl,
+    )
+
+
+def _reload(tls: ssl.SSLContext, settings: WorkerSettings) -> None:
+    try:
+        connections.load_files(tls, settings)
+    except ConfigurationError as error:
+        log.warning("%s; going on with the certificates before", error.message)
+    else:
+        log.info("new certificates are in use for connections from now on")
 
 
 async def _consume(app: faust.App, settings: WorkerSettings, worker: Worker, stream: Any) -> None:

@@ -20,6 +20,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from sealtrail import connections
 from sealtrail.errors import UnavailableError
 from sealtrail_processor.model import RawMessage
 
@@ -48,12 +49,17 @@ class KafkaSide:
 
     def __init__(self, config: Mapping[str, Any], group: str) -> None:
         self._config = dict(config)
+        self._group = group
         self._lock = threading.Lock()
         self._admin: AdminClient | None = None
-        self._consumer = Consumer(
+        self._watched = connections.Watched(config)
+        self._consumer = self._open()
+
+    def _open(self) -> Consumer:
+        return Consumer(
             self._config
             | {
-                "group.id": group,
+                "group.id": self._group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
@@ -61,6 +67,13 @@ class KafkaSide:
             },
             logger=rdkafka,
         )
+
+    def _renew(self) -> None:
+        """Go on with clients that have read the certificates as they are now."""
+        if self._watched.changed():
+            fresh = self._open()
+            self._consumer.close()
+            self._consumer, self._admin = fresh, None
 
     def log_id(self, topic: str) -> str:
         """Cluster id, and topic id where the cluster has a controller that can be asked for it.
@@ -144,6 +157,7 @@ class KafkaSide:
     def _ask(self, question: Any) -> Any:
         try:
             with self._lock:
+                self._renew()
                 return question()
         except KafkaException as error:
             raise UnavailableError(
@@ -156,17 +170,29 @@ class KeysTopic:
 
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
         self.topic = topic
-        self._consumer = Consumer(
-            dict(config)
+        self._config = dict(config)
+        self._watched = connections.Watched(config)
+        self._consumer = self._open()
+        self._next: dict[int, int] = {}
+
+    def _open(self) -> Consumer:
+        return Consumer(
+            self._config
             | {
-                "group.id": f"sealtrail-{topic}-reader",
+                "group.id": f"sealtrail-{self.topic}-reader",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 100,
             },
             logger=rdkafka,
         )
-        self._next: dict[int, int] = {}
+
+    def _renew(self) -> None:
+        if self._watched.changed():
+            fresh = self._open()
+            fresh.assign([TopicPartition(self.topic, p, at) for p, at in self._next.items()])
+            self._consumer.close()
+            self._consumer = fresh
 
     def read_to_end(self) -> list[tuple[int, RawMessage]]:
         """(partition, message) of everything that came since the last call, up to the end now.
@@ -175,6 +201,7 @@ class KeysTopic:
             UnavailableError: the end cannot be found or reached.
         """
         try:
+            self._renew()
             ends = self._ends()
             found: list[tuple[int, RawMessage]] = []
             deadline = time.monotonic() + TIMEOUT_S
@@ -255,13 +282,22 @@ class KafkaPublisher:
 
     def __init__(self, config: Mapping[str, Any], queue: int = 50_000) -> None:
         self.failed = 0
-        self._producer = Producer(
-            dict(config)
+        self._config = dict(config)
+        self._queue = queue
+        self._watched = connections.Watched(config)
+        # Several threads publish; one of them may take a new client.
+        self._lock = threading.Lock()
+        self._producer = self._open()
+        self._retired: list[Producer] = []
+
+    def _open(self) -> Producer:
+        return Producer(
+            self._config
             | {
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 5,
-                "queue.buffering.max.messages": queue,
+                "queue.buffering.max.messages": self._queue,
                 "message.max.bytes": 9 * 2**20,
                 "delivery.timeout.ms": 300_000,
             },
@@ -275,7 +311,7 @@ class KafkaPublisher:
         except BufferError:
             self.failed += 1
             return False
-        self._producer.poll(0)
+        self.poll()
         return True
 
     def publish(self, messages: Sequence[Outgoing], timeout_s: float) -> list[int]:
@@ -297,7 +333,7 @@ class KafkaPublisher:
             self._produce(message, lambda e, m, i=index: acknowledged(i, e, m))
         deadline = time.monotonic() + timeout_s
         while len(offsets) + len(errors) < len(messages) and time.monotonic() < deadline:
-            self._producer.poll(0.05)
+            self.poll(0.05)
         if len(offsets) < len(messages):
             reason = errors[0] if errors else "no answer"
             raise UnavailableError(f"{len(messages) - len(offsets)} not published: {reason}")
@@ -307,24 +343,40 @@ class KafkaPublisher:
         place: dict[str, Any] = {}
         if message.partition is not None:
             place["partition"] = message.partition
-        self._producer.produce(
-            message.topic,
-            message.value,
-            message.key,
-            headers=list(message.headers),
-            on_delivery=report,
-            **place,
-        )
+        with self._lock:
+            self._producer.produce(
+                message.topic,
+                message.value,
+                message.key,
+                headers=list(message.headers),
+                on_delivery=report,
+                **place,
+            )
 
     def _offered(self, error: Any, message: Any) -> None:
         if error is not None:
             self.failed += 1
             log.warning("a message for %s was not published: %s", message.topic(), error)
 
-    def poll(self) -> None:
+    def poll(self, timeout_s: float = 0.0) -> None:
         """Serve delivery reports; call now and then."""
-        self._producer.poll(0)
+        for producer in (*self._retired, self._producer):
+            producer.poll(timeout_s)
+        with self._lock:
+            self._retired = [producer for producer in self._retired if len(producer)]
+            if self._watched.changed():
+                self._renew()
+
+    def _renew(self) -> None:
+        # What the old one has queued goes out; what comes from now on takes the new one.
+        try:
+            fresh = self._open()
+        except KafkaException as error:
+            log.warning("%s; going on with the certificates before", error.args[0])
+            return
+        self._retired.append(self._producer)
+        self._producer = fresh
 
     def close(self, timeout_s: float) -> int:
         """Wait for what is queued, so long; messages that are left."""
-        return int(self._producer.flush(timeout_s))
+        return sum(int(p.flush(timeout_s)) for p in (*self._retired, self._producer))

@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from sealtrail import connections
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.records import Directory, TrustRoot
 from sealtrail.settings import load
@@ -54,7 +55,7 @@ def trust_root(path: Path | None) -> TrustRoot:
 def kafka_config(settings: WorkerSettings) -> dict[str, str]:
     """What librdkafka needs to reach the brokers."""
     return {
-        "bootstrap.servers": settings.kafka_bootstrap,
+        **connections.librdkafka(settings),
         "client.id": settings.worker_id,
         "reconnect.backoff.ms": "1000",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -18,13 +19,15 @@ from confluent_kafka import (
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from sealtrail import connections
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_producer.ports import BusyError, Delivered, Delivery, Message
 from sealtrail_producer.signing import read_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+
+    from sealtrail_producer.settings import ProducerSettings
 
 log = logging.getLogger(__name__)
 
@@ -40,21 +43,24 @@ _client_log = logging.getLogger(__name__ + ".client")
 _client_log.addFilter(_quiet)
 
 METADATA_S = 5.0
+# With new certificates at hand: what is under way may be acknowledged for so long.
+DRAIN_S = 10.0
 BROKERS_HINT = "check SEALTRAIL_KAFKA_BOOTSTRAP; `sealtrail local up` starts the embedded stack"
 Config = dict[str, Any]
 
 
-def config(bootstrap: str, file: Path | None) -> Config:
+def config(settings: ProducerSettings) -> Config:
     """Librdkafka properties of all clients.
 
     Args:
-        bootstrap: brokers.
-        file: further properties (security, compression), name=value lines; it may hold passwords.
+        settings: brokers and transport; `kafka_config` names a file with further properties
+            (compression, buffers) as name=value lines, which may hold passwords.
 
     Raises:
         ConfigurationError: the file is open to others or holds something else.
     """
-    found: Config = {"bootstrap.servers": bootstrap, "client.id": "sealtrail"}
+    found: Config = {**connections.librdkafka(settings), "client.id": "sealtrail"}
+    file = settings.kafka_config
     if file is None:
         return found
     for number, line in enumerate(read_private(file).decode(errors="replace").splitlines(), 1):
@@ -68,15 +74,25 @@ def config(bootstrap: str, file: Path | None) -> Config:
 
 
 class KafkaTransport:
-    """An idempotent producer: acks=all, in order, no timeout: the spool keeps what waits."""
+    """An idempotent producer: acks=all, in order, no timeout: the spool keeps what waits.
+
+    librdkafka reads certificates once: when the files are replaced another producer takes over,
+    as soon as nothing is under way, so that nothing is sent twice.
+    """
 
     def __init__(self, properties: Config) -> None:
+        self._properties = properties
+        self._watched = connections.Watched(properties)
+        self._replaced_at: float | None = None
+        self._producer = self._open()
+
+    def _open(self) -> Producer:
         try:
-            self._producer = Producer(
+            return Producer(
                 {
                     "linger.ms": 5,
                     "message.max.bytes": 8_388_608,
-                    **properties,
+                    **self._properties,
                     "acks": "all",
                     "enable.idempotence": True,
                     "message.timeout.ms": 0,
@@ -101,6 +117,8 @@ class KafkaTransport:
 
     def send(self, message: Message, done: Delivered) -> None:
         """Queue a message."""
+        if self._replaced_at is not None:
+            raise BusyError
 
         def report(error: KafkaError | None, record: Any) -> None:
             if error is None:
@@ -126,6 +144,24 @@ class KafkaTransport:
     def poll(self, timeout_s: float) -> None:
         """Serve reports."""
         self._producer.poll(timeout_s)
+        if self._watched.changed():
+            self._replaced_at = time.monotonic()
+        if self._replaced_at is not None:
+            self._renew(self._replaced_at)
+
+    def _renew(self, replaced_at: float) -> None:
+        if len(self._producer):
+            if time.monotonic() - replaced_at > DRAIN_S:
+                raise UnavailableError("certificates were replaced and the brokers do not answer")
+            return
+        self._replaced_at = None
+        try:
+            self._producer = self._open()
+        except ConfigurationError as error:
+            # Half of a pair, perhaps: the other half will be seen as another change.
+            log.warning("%s; going on with the certificates before", error.message)
+        else:
+            log.info("new certificates are in use")
 
     def close(self) -> None:
         """Drop what is queued and under way."""
@@ -142,8 +178,14 @@ class KafkaTransport:
 class KafkaRegistry:
     """Confluent's schema registry client."""
 
-    def __init__(self, url: str) -> None:
-        self._client = SchemaRegistryClient({"url": url, "timeout": METADATA_S, "max.retries": 0})
+    def __init__(self, settings: ProducerSettings) -> None:
+        found = connections.registry(settings)
+        try:
+            self._client = SchemaRegistryClient({**found, "timeout": METADATA_S, "max.retries": 0})
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"schema registry client: {error}", hint="check SEALTRAIL_REGISTRY_*"
+            ) from None
 
     def register(self, subject: str, schema: str, compatibility: str) -> int:
         """Id of a schema under a subject; the subject's compatibility is set first."""
@@ -155,6 +197,11 @@ class KafkaRegistry:
                 raise ConfigurationError(
                     f"schema registry refuses {subject}: {error.error_message}",
                     hint="another version of Sealtrail may have registered there",
+                ) from None
+            if error.http_status_code in (401, 403):
+                raise ConfigurationError(
+                    f"schema registry denies {subject} to this client ({error.http_status_code})",
+                    hint="check SEALTRAIL_REGISTRY_* and deploy/kafka/access.yaml",
                 ) from None
             raise UnavailableError(f"schema registry: {error.error_message}") from None
         except Exception as error:  # noqa: BLE001 - the client lets its HTTP library's errors through
@@ -172,7 +219,17 @@ class KafkaGroup:
     """Committed offsets of a consumer group, read without joining it."""
 
     def __init__(self, properties: Config, group: str) -> None:
-        self._consumer = _consumer(properties, group)
+        self._properties, self._group = properties, group
+        self._watched = connections.Watched(properties)
+        self._opened = _consumer(properties, group)
+
+    @property
+    def _consumer(self) -> Consumer:
+        if self._watched.changed():
+            fresh = _consumer(self._properties, self._group)
+            self._opened.close()
+            self._opened = fresh
+        return self._opened
 
     def cluster(self) -> str:
         """The cluster's id."""
@@ -201,11 +258,11 @@ class KafkaGroup:
 
     def close(self) -> None:
         """Leave."""
-        self._consumer.close()
+        self._opened.close()
 
     def abandon(self) -> None:
         """As `KafkaTransport.abandon`."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._consumer))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._opened))
 
 
 def publish(properties: Config, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:

@@ -28,7 +28,7 @@ def _publish(settings: ProducerSettings, records: list[SignedRecord]) -> None:
     from sealtrail_producer import kafka
 
     pairs = kafka_pairs(records, Authority(settings).root())
-    properties = kafka.config(settings.kafka_bootstrap, settings.kafka_config)
+    properties = kafka.config(settings)
     kafka.publish(properties, settings.keys_topic, pairs)
 
 
@@ -150,7 +150,7 @@ def list_keys(output: Output) -> None:
 
     settings = load(ProducerSettings)
     directory = Directory(Authority(settings).root())
-    properties = kafka.config(settings.kafka_bootstrap, settings.kafka_config)
+    properties = kafka.config(settings)
     refused = 0
     for _, value, arrival in kafka.read_all(properties, settings.keys_topic):
         try:

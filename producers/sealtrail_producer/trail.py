@@ -106,10 +106,10 @@ class Trail:
         # Here and not above: importing the SDK must not need the Kafka client.
         from sealtrail_producer import kafka
 
-        properties = kafka.config(settings.kafka_bootstrap, settings.kafka_config)
+        properties = kafka.config(settings)
         ports = Ports(
             transport=lambda: kafka.KafkaTransport(properties),
-            registry=lambda: kafka.KafkaRegistry(settings.registry_url),
+            registry=lambda: kafka.KafkaRegistry(settings),
             group=lambda: kafka.KafkaGroup(properties, settings.pace_group),
             clock=clock or SystemClock(),
         )

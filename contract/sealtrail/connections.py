@@ -1,0 +1,136 @@
+"""How clients reach Kafka and the schema registry: settings as their libraries want them.
+
+- One set of settings (`SEALTRAIL_KAFKA_*`, `SEALTRAIL_REGISTRY_*`) for librdkafka, for aiokafka (an
+  SSL context) and for the registry's client, so that all clients of a process are one identity.
+- A certificate file that is replaced is picked up without a restart: `Watched` tells, and who holds
+  a client opens it anew once nothing is under way (docs/security.md, "Rotation").
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sealtrail.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sealtrail.settings import CommonSettings
+
+LOOK_S = 1.0
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+def librdkafka(settings: CommonSettings) -> dict[str, str]:
+    """Properties of librdkafka: brokers, transport security, who we are."""
+    found = {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "security.protocol": settings.kafka_security,
+    }
+    if settings.kafka_ca_file is not None:
+        found["ssl.ca.location"] = str(settings.kafka_ca_file)
+    if settings.kafka_cert_file is not None:
+        found["ssl.certificate.location"] = str(settings.kafka_cert_file)
+        found["ssl.key.location"] = str(settings.kafka_key_file or settings.kafka_cert_file)
+    if settings.kafka_key_passphrase.get_secret_value():
+        found["ssl.key.password"] = settings.kafka_key_passphrase.get_secret_value()
+    if settings.kafka_security.startswith("SASL"):
+        found["sasl.mechanism"] = settings.kafka_sasl
+        found["sasl.username"] = settings.kafka_username
+        found["sasl.password"] = settings.kafka_password.get_secret_value()
+    return found
+
+
+def kafka_context(settings: CommonSettings) -> ssl.SSLContext | None:
+    """The SSL context of a client that is not librdkafka's; None where there is no TLS.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    if not settings.kafka_security.endswith("SSL"):
+        return None
+    context = ssl.create_default_context()
+    load_files(context, settings)
+    return context
+
+
+def load_files(context: ssl.SSLContext, settings: CommonSettings) -> None:
+    """Read CA and certificate into a context; connections that are opened from now on use them.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    try:
+        if settings.kafka_ca_file is not None:
+            context.load_verify_locations(settings.kafka_ca_file)
+        if settings.kafka_cert_file is not None:
+            context.load_cert_chain(
+                settings.kafka_cert_file,
+                settings.kafka_key_file,
+                settings.kafka_key_passphrase.get_secret_value() or None,
+            )
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"Kafka's certificates cannot be read: {error}",
+            hint="check SEALTRAIL_KAFKA_CA_FILE, SEALTRAIL_KAFKA_CERT_FILE and _KEY_FILE",
+        ) from None
+
+
+def registry(settings: CommonSettings) -> dict[str, Any]:
+    """Configuration of the schema registry's client."""
+    found: dict[str, Any] = {"url": settings.registry_url}
+    if settings.registry_ca_file is not None:
+        found["ssl.ca.location"] = str(settings.registry_ca_file)
+    if settings.registry_cert_file is not None:
+        found["ssl.certificate.location"] = str(settings.registry_cert_file)
+        found["ssl.key.location"] = str(settings.registry_key_file or settings.registry_cert_file)
+    if settings.registry_username:
+        password = settings.registry_password.get_secret_value()
+        found["basic.auth.user.info"] = f"{settings.registry_username}:{password}"
+    return found
+
+
+_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
+
+
+class Watched:
+    """Tells whether the certificate files of a client were replaced since it was asked last.
+
+    Args:
+        properties: of librdkafka; they name the files.
+        steady: seconds that never go back.
+    """
+
+    def __init__(
+        self, properties: Mapping[str, Any], steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._files = tuple(Path(properties[name]) for name in _FILES if name in properties)
+        self._steady = steady
+        self._stamp = self._look()
+        self._looked = steady()
+
+    def changed(self) -> bool:
+        """Whether they are others than before; looks at the disk once a second at most."""
+        if not self._files or self._steady() - self._looked < LOOK_S:
+            return False
+        self._looked = self._steady()
+        stamp = self._look()
+        # A file that is away just now is being replaced.
+        if stamp == self._stamp or None in stamp:
+            return False
+        self._stamp = stamp
+        return True
+
+    def _look(self) -> Stamp:
+        return tuple(_stamp(file) for file in self._files)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
