@@ -1,4 +1,4 @@
-"""Finds the data files of the distribution: schemas, DDL, sample data.
+"""Finds the data files of the distribution: schemas, DDL, configuration of servers, sample data.
 
 An installed wheel carries them inside its packages; a checkout (editable
 install) keeps them in the top-level folders where people look for them.
@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 from sealtrail.errors import UnavailableError
 
-Kind = Literal["schemas", "clickhouse", "samples"]
+Kind = Literal["schemas", "clickhouse", "kafka", "samples"]
 
 # kind -> (place in site-packages, place in a checkout)
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "schemas": ("sealtrail/schemas", "schemas/avro"),
     "clickhouse": ("sealtrail/clickhouse", "deploy/clickhouse"),
+    "kafka": ("sealtrail/kafka", "deploy/kafka"),
     "samples": ("sealtrail_producer/samples", "samples"),
 }
 
@@ -24,7 +25,8 @@ def path(kind: Kind, *names: str) -> Path:
     """Where a data file or folder of Sealtrail lies.
 
     Args:
-        kind: "schemas" (Avro), "clickhouse" (DDL, storage policy) or "samples".
+        kind: "schemas" (Avro), "clickhouse" (DDL, storage policy), "kafka" (topics)
+            or "samples".
         names: path below it; without any, the folder of that kind.
 
     Raises:

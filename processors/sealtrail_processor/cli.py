@@ -1,4 +1,4 @@
-"""`sealtrail worker`, `sealtrail quarantine` and `sealtrail store`."""
+"""`sealtrail worker`, `quarantine`, `store` and `topics`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sealtrail.settings import load
 from sealtrail_processor import quarantine
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.store_cli import open_store, store_command
+from sealtrail_processor.topics_cli import topics_command
 
 if TYPE_CHECKING:
     from sealtrail_processor.quarantine import Held
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
 
-__all__ = ["quarantine_command", "store_command", "worker_command"]
+__all__ = ["quarantine_command", "store_command", "topics_command", "worker_command"]
 
 
 @click.command("worker")

@@ -56,6 +56,18 @@ class WorkerSettings(CommonSettings):
         default=90, ge=1, description="age at which parts move to the volume cold"
     )
 
+    replication_factor: int = Field(
+        default=3, ge=1, le=9, description="copies of each partition (`sealtrail topics`)"
+    )
+    min_insync_replicas: int = Field(
+        default=2, ge=1, le=9, description="copies that must have a message before it counts"
+    )
+    events_retention_ms: int = Field(
+        default=30 * 86_400_000,
+        ge=-1,
+        description="how long batches and refused messages stay in Kafka; -1: for ever",
+    )
+
     session_timeout_s: float = Field(default=8, ge=6, le=60, description="of the consumer group")
     watchdog_margin_s: float = Field(
         default=22, gt=0, description="lag without progress for session timeout plus this: exit"

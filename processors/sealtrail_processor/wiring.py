@@ -107,7 +107,7 @@ def preflight(settings: WorkerSettings, outside: Outside) -> None:
             # A consumer of a missing topic is assigned nothing and says nothing.
             raise ConfigurationError(
                 f"topic {settings.topic} does not exist",
-                hint=f"create it with {settings.partitions} partitions",
+                hint="make it with: sealtrail topics apply",
             )
     except UnavailableError as error:
         log.warning("%s; going on, for it may come", error.message)

@@ -1,0 +1,134 @@
+"""What operators ask of Kafka and change there: topics, their settings, access lists.
+
+The only module beside `kafka_io` that imports confluent_kafka; what is to be done is decided in
+`topics` and `access`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from sealtrail.errors import UnavailableError
+from sealtrail_processor.kafka_io import rdkafka
+from sealtrail_processor.topics import Act, Step, Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+TIMEOUT_S = 15.0
+
+
+class KafkaAdmin:
+    """An operator's connection.
+
+    Args:
+        config: librdkafka's.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        # Kept for as long as answers are awaited: a collected client fails them.
+        self._client = _ask(lambda: AdminClient(dict(config), logger=rdkafka))
+
+    def topics(self, names: Sequence[str]) -> dict[str, Topic]:
+        """Those of the named topics that exist, with the settings that they were given.
+
+        Raises:
+            UnavailableError: the cluster does not say.
+        """
+        listed = _ask(lambda: self._client.list_topics(timeout=TIMEOUT_S)).topics
+        there = [name for name in names if name in listed and listed[name].partitions]
+        configs = self._given({name: ConfigResource(ResourceType.TOPIC, name) for name in there})
+        found = {}
+        for name in there:
+            partitions = listed[name].partitions.values()
+            # Where a reassignment is under way they differ: the least is what can be relied on.
+            replication = min(len(p.replicas) for p in partitions)
+            found[name] = Topic(name, len(partitions), replication, configs[name])
+        return found
+
+    def _given(self, resources: Mapping[str, ConfigResource]) -> dict[str, dict[str, str]]:
+        if not resources:
+            return {}
+        answers = _ask(
+            lambda: self._client.describe_configs(
+                list(resources.values()), request_timeout=TIMEOUT_S
+            )
+        )
+        return {
+            name: {
+                entry.name: str(entry.value)
+                for entry in _ask(answers[resource].result).values()
+                if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+            }
+            for name, resource in resources.items()
+        }
+
+    def apply(self, steps: Sequence[Step], wanted: Sequence[Topic]) -> None:
+        """Do what a plan of topics says, except for what it refuses.
+
+        Raises:
+            UnavailableError: the cluster does not do it.
+        """
+        by_name = {topic.name: topic for topic in wanted}
+        new = [by_name[step.topic] for step in steps if step.act is Act.CREATE]
+        if new:
+            self._all(
+                self._client.create_topics(
+                    [
+                        NewTopic(t.name, t.partitions, t.replication, config=dict(t.config))
+                        for t in new
+                    ],
+                    request_timeout=TIMEOUT_S,
+                )
+            )
+        for step in steps:
+            if step.act is Act.GROW:
+                grown = NewPartitions(step.topic, int(step.wanted))
+                self._all(self._client.create_partitions([grown], request_timeout=TIMEOUT_S))
+        changed = {step.topic for step in steps if step.act is Act.SET}
+        for topic in sorted(changed):
+            entries = [
+                ConfigEntry(step.what, step.wanted, incremental_operation=AlterConfigOpType.SET)
+                for step in steps
+                if step.act is Act.SET and step.topic == topic
+            ]
+            resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+            self._all(self._client.incremental_alter_configs([resource], request_timeout=TIMEOUT_S))
+
+    @staticmethod
+    def _all(futures: Mapping[Any, Any]) -> None:
+        for future in futures.values():
+            _ask(future.result)
+
+
+_DENIED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
+
+
+def _ask(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except KafkaException as error:
+        first = error.args[0]
+        denied = first.code() in _DENIED
+        raise UnavailableError(
+            f"Kafka: {first.str()}",
+            hint="it takes the role admin of deploy/kafka/access.yaml"
+            if denied
+            else "check SEALTRAIL_KAFKA_*, user and certificates included",
+        ) from None
