@@ -55,7 +55,7 @@ class StoreLedger:
         """See ports.Ledger."""
         return rebuild.stored_hashes(self._store, keys)
 
-    def parked(
+    def refused(
         self, coordinates: Collection[Coordinates]
     ) -> Mapping[Coordinates, tuple[int, bytes]]:
         """See ports.Ledger."""
@@ -68,7 +68,7 @@ class StoreLedger:
             rows = self._store.query(
                 "SELECT offset, toUnixTimestamp64Micro(arrival), digest FROM dispositions FINAL "  # noqa: S608 - our own text
                 f"WHERE {_LOG} AND offset IN {{offsets:Array(UInt64)}} "
-                "AND disposition = 'parked'",
+                "AND disposition IN ('parked', 'quarantined')",
                 where(log) | {"offsets": offsets},
             )
             for offset, arrival, digest in rows:

@@ -105,15 +105,15 @@ class MemoryLedger:
                     found.setdefault(key, []).append((link.statement_hash, link.branch))
         return found
 
-    def parked(
+    def refused(
         self, coordinates: Collection[Coordinates]
     ) -> Mapping[Coordinates, tuple[int, bytes]]:
-        """Ledger.parked."""
+        """Ledger.refused."""
         return {
             at: (j.arrival, sha256(j.message.value or b"").digest())
             for f in self.flushes
             for j in f.judged
-            if j.disposition is Disposition.PARKED
+            if j.disposition in (Disposition.PARKED, Disposition.QUARANTINED)
             and (at := (f.log.log_id, f.log.topic, f.log.partition, j.message.offset))
             in coordinates
         }

@@ -103,7 +103,7 @@ class Judged:
         refused: why, when quarantined or parked.
         batch: when accepted (and of a duplicate, for its numbers).
         branch: where an accepted batch stands; 0 is the chain as first seen.
-        released_from: coordinates of the parked original (log_id, topic, partition, offset).
+        released_from: coordinates of the refused original (log_id, topic, partition, offset).
     """
 
     message: RawMessage

@@ -205,7 +205,7 @@ class Partition:
     def _origins(
         self, messages: Sequence[RawMessage]
     ) -> dict[int, tuple[tuple[str, str, int, int], int]]:
-        """Offset -> (coordinates, arrival) of the parked message that it repeats."""
+        """Offset -> (coordinates, arrival) of the refused message that it repeats."""
         claims = {}
         for message in messages:
             origin = released.origin(message.headers)
@@ -213,8 +213,8 @@ class Partition:
                 claims[message.offset] = (origin, sha256(message.value).digest())
         if not claims:
             return {}
-        # Anybody can write a header: only a parked disposition of the same bytes bears it out.
-        known = self.ports.ledger.parked({origin for origin, _ in claims.values()})
+        # Anybody can write a header: only that the same bytes were refused there bears it out.
+        known = self.ports.ledger.refused({origin for origin, _ in claims.values()})
         return {
             offset: (origin, known[origin][0])
             for offset, (origin, digest) in claims.items()

@@ -50,10 +50,10 @@ class Ledger(Protocol):
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
         """(chain_id, batch_seq) -> [(statement_hash, branch)] of stored batches."""
 
-    def parked(
+    def refused(
         self, coordinates: Collection[Coordinates]
     ) -> Mapping[Coordinates, tuple[int, bytes]]:
-        """(arrival, SHA-256 of the value) of those messages that were parked."""
+        """(arrival, SHA-256 of the value) of those messages that were parked or quarantined."""
 
 
 class Broker(Protocol):

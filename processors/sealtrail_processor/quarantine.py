@@ -1,8 +1,10 @@
-"""Messages in quarantine: listed, shown, and sent again.
+"""Messages in quarantine: found, sent again, dismissed.
 
-A release publishes the original bytes to their own partition, with headers that name where they
-were parked; the ingest judges them like any message. What was sent again is written down after it
-was acknowledged: a crash between the two sends it twice, and the second is a duplicate.
+- A release publishes the original bytes to their own partition, with headers that name where they
+  lay; the ingest judges them like any message, by their first arrival and by the records that are
+  known now. What was sent again is written down after it was acknowledged: a crash between the two
+  sends it twice, and the second is a duplicate.
+- What is not committed is not there: a flush that is done again may still come out otherwise.
 """
 
 from __future__ import annotations
@@ -34,13 +36,20 @@ _COLUMNS = (
     "log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS at, "
     "hex(key), hex(value), "
     "arrayMap(h -> (hex(tupleElement(h, 'name')), hex(tupleElement(h, 'value'))), headers), "
-    "isNull(key), isNull(value), disposition, code, step, detail"
+    "isNull(key), isNull(value), disposition, code, step, detail, act"
+)
+_LAST_ACTS = (
+    "SELECT log_id, topic, partition, offset, argMax(act, at) AS act "
+    "FROM quarantine_acts GROUP BY log_id, topic, partition, offset"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A message in quarantine; arrival in microseconds since 1970."""
+    """A message in quarantine; arrival in microseconds since 1970.
+
+    act: what was done about it last (released, dismissed), or empty.
+    """
 
     log: Log
     offset: int
@@ -52,11 +61,22 @@ class Held:
     code: str
     step: int
     detail: str
+    act: str = ""
+
+    @property
+    def state(self) -> str:
+        """Parked or quarantined, or what was done about it."""
+        return self.act or self.disposition
 
     @property
     def coordinates(self) -> tuple[str, str, int, int]:
         """(log_id, topic, partition, offset)."""
         return self.log.log_id, self.log.topic, self.log.partition, self.offset
+
+    @property
+    def name(self) -> str:
+        """The id by which people name it."""
+        return ":".join(map(str, self.coordinates))
 
 
 def find(
@@ -71,7 +91,9 @@ def find(
         limit: at most so many.
     """
     rows = store.query(
-        f"SELECT {_COLUMNS} FROM quarantine FINAL WHERE {condition} "  # noqa: S608 - our own text
+        f"SELECT {_COLUMNS} FROM committed_quarantine "  # noqa: S608 - our own text
+        f"LEFT JOIN ({_LAST_ACTS}) AS acts USING (log_id, topic, partition, offset) "
+        f"WHERE {condition} "
         f"ORDER BY at, log_id, topic, partition, offset LIMIT {limit:d}",
         parameters,
     )
@@ -121,6 +143,17 @@ def release(
     if rows:
         store.insert("quarantine_acts", ACTS, rows, sha256(repr(rows).encode()).hexdigest())
     return list(zip(held, offsets, strict=True))
+
+
+def dismiss(store: Store, held: Sequence[Held], now: int) -> None:
+    """Put messages away for good: they are kept, and no longer open.
+
+    Raises:
+        UnavailableError: the store could not write it down.
+    """
+    rows = [(*h.coordinates, "dismissed", now, 0) for h in held]
+    if rows:
+        store.insert("quarantine_acts", ACTS, rows, sha256(repr(rows).encode()).hexdigest())
 
 
 class Releaser:

@@ -1,4 +1,4 @@
-"""The headers of a message that comes back out of quarantine: where it was parked first."""
+"""The headers of a message that comes back out of quarantine: where it lay."""
 
 from __future__ import annotations
 

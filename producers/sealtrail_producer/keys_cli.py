@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sealtrail import control
 from sealtrail.cli import Output, pass_output
 from sealtrail.errors import SealtrailError
 from sealtrail.keys import Algorithm
@@ -206,7 +207,8 @@ def setup_dev(output: Output, *, producers: tuple[str, ...], post_quantum: bool)
     secret = settings.key_passphrase.get_secret_value()
     records = [authority.pin_schema(_now_us())]
     rows = []
-    for producer in producers:
+    # What operators do later is signed, too: the control chain has a key like any producer.
+    for producer in dict.fromkeys((*producers, control.PRODUCER)):
         for kind in kinds:
             place = default_key_file(settings, producer, kind)
             if not place.exists():

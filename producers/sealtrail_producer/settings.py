@@ -24,6 +24,15 @@ class ProducerSettings(CommonSettings):
     key_passphrase_file: Path | None = Field(
         default=None, description="file with the passphrase; default: NAME.pass beside NAME.pem"
     )
+    control_key: str = Field(
+        default="",
+        description="key of the control chain; default: STATE_DIR/keys/sealtrail-control.pem",
+    )
+    operator_name: str = Field(
+        default="",
+        description="who acts: a pseudonym of it is recorded in the control chain; "
+        "default: the user of the system",
+    )
     operator_passphrase: SecretStr = Field(
         default=SecretStr(""), description="passphrase of the operator's key (sealtrail keys)"
     )

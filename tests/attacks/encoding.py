@@ -90,7 +90,7 @@ def released_by_hand(scene: Scene) -> Iterator[None]:
     sent = scene.refuse(b"not a batch, whoever sends it", 2, Code.MALFORMED)
     yield
     (row,) = [r for r in scene.quarantine() if r["id"].endswith(f":2:{sent.offset}")]
-    (again,) = scene.ask("quarantine", "release", row["id"])
+    (again,) = scene.ask("quarantine", "replay", row["id"])
     scene.kept["released by hand"] = row["id"]
     scene.found_again(sent, int(again["new_offset"]))
 

@@ -50,7 +50,7 @@ ROOMS: Final[dict[str, Room]] = {
         {
             "worker": "Run a worker of the pipeline.",
             "store": "Create and migrate the tables of the store.",
-            "quarantine": "List, show and release refused messages.",
+            "quarantine": "List, show, replay and dismiss refused messages.",
             "topics": "Compare the topics with what is declared, and make them so.",
         },
     ),

@@ -1,12 +1,14 @@
 """The way of messages through a partition: the store's cursor decides, whatever comes in."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND, Scene, raw
 
 from sealtrail.errors import UnavailableError
+from sealtrail.records import Directory, Revocation
 from sealtrail_processor import released
 from sealtrail_processor.memory import MemoryBroker
 from sealtrail_processor.model import BoundaryBroken
@@ -269,6 +271,47 @@ class TestReleased:
             ("accepted", 90 * SECOND),
             ("accepted", 91 * SECOND),
         ]
+
+    def test_a_quarantined_message_that_is_replayed_keeps_its_arrival_too(self) -> None:
+        """Its key had no right to the topic; the operators mend the record."""
+        scene = Scene(directory=Directory(world.ROOT))
+        wrong = world.key_record(world.ORDERS, topics=("elsewhere",))
+        mended = replace(
+            wrong, version=2, previous=sha256(wrong.encode()).digest(), topics=(world.TOPIC,)
+        )
+        for record, at in ((wrong, 0), (world.schema_pin(), 0), (mended, world.NOW + 60 * SECOND)):
+            scene.directory.add(world.signed(record), at)
+        value = world.Producer().send()
+        scene.append(value, at=world.NOW + SECOND)
+        partition = scene.run()
+        headers = released.headers((scene.log.log_id, world.TOPIC, 1, 0))
+        for seconds in (50, 90):
+            scene.append(value, at=world.NOW + seconds * SECOND, headers=headers)
+            scene.run(partition)
+        assert [(j.disposition.value, j.arrival - world.NOW) for j in scene.ledger.judged()] == [
+            ("quarantined", SECOND),
+            ("quarantined", SECOND),
+            ("released", SECOND),
+        ]
+
+    def test_a_replay_does_not_turn_time_back_for_a_compromised_key(self) -> None:
+        scene = Scene()
+        first = world.key_record(world.ORDERS)
+        ended = replace(
+            first,
+            version=2,
+            previous=sha256(first.encode()).digest(),
+            revocation=Revocation(world.NOW, "COMPROMISED"),
+        )
+        scene.directory.add(world.signed(ended), world.NOW)
+        value = world.Producer().send()
+        scene.append(value, at=world.NOW + SECOND)
+        partition = scene.run()
+        headers = released.headers((scene.log.log_id, world.TOPIC, 1, 0))
+        scene.append(value, at=world.NOW + 90 * SECOND, headers=headers)
+        scene.run(partition)
+        assert scene.dispositions() == ["quarantined", "quarantined"]
+        assert scene.codes() == ["KEY_REVOKED", "KEY_REVOKED"]
 
     def test_twice_is_once(self) -> None:
         scene, value = self.parked()

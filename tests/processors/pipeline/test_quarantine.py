@@ -9,11 +9,12 @@ from tests.contract import world
 from tests.processors.pipeline.scenes import RULES, SECOND
 
 from sealtrail.errors import ConfigurationError, UnavailableError
-from sealtrail_processor import cli, released
+from sealtrail.findings import Code
+from sealtrail_processor import advice, dissect, quarantine_cli, released
 from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.memory import MemoryKeys, MemoryPublisher
 from sealtrail_processor.model import Log
-from sealtrail_processor.quarantine import Held, Releaser, release
+from sealtrail_processor.quarantine import Held, Releaser, dismiss, release
 
 LOG = Log("cluster-1", world.TOPIC, 1)
 
@@ -41,6 +42,7 @@ class Shelf:
                 h.code,
                 h.step,
                 h.detail,
+                h.act,
             )
             for h in self.held
             if (h.arrival, h.log.log_id, h.offset) > after and h.coordinates not in done
@@ -108,28 +110,69 @@ def _place() -> tuple[str, str, int]:
     return LOG.log_id, LOG.topic, LOG.partition
 
 
+def shown(value: bytes | None, **changes: Any) -> dict[str, Any]:
+    return dissect.dissect(held(1, value, **changes), world.directory(), RULES.place, world.NOW)
+
+
 def test_what_can_be_decoded_is_shown() -> None:
     producer = world.Producer()
-    shown = cli.decoded(held(1, producer.send()))
-    assert shown["statement"]["producer"] == "orders"
-    assert (shown["events"], shown["signatures"]) == (3, 1)
-    beat = cli.decoded(held(1, producer.heartbeat()))
+    found = shown(producer.send())
+    assert found["statement"]["producer"] == "orders"
+    assert (found["envelope"]["events"], found["envelope"]["signature_bytes"]) == (3, [64])
+    assert [e["event_type"] for e in found["events"]] == ["CREATE"] * 3
+    assert found["signers"][0]["producer"] == "orders"
+    beat = shown(producer.heartbeat())
     assert beat["statement"]["batch_seq"] == 0
 
 
-@pytest.mark.parametrize("value", [None, b"", b"junk", b"\x00\x00\x00\x00\x07junk"])
-def test_what_cannot_is_said(value: bytes | None) -> None:
-    shown = cli.decoded(held(1, value))
-    assert "statement" not in shown
-    assert ("unreadable" in shown) == (value is not None)
+def test_what_would_pass_today_is_worth_a_replay() -> None:
+    found = shown(world.Producer().send())
+    assert found["judged_today"] == "steps 1 to 9 hold"
+    assert found["next"].endswith("sealtrail quarantine replay cluster-1:provenance.events:1:1")
+    stranger = shown(world.Producer(keys=(world.STRANGER,)).send())
+    assert stranger["judged_today"].startswith("UNKNOWN_KEY at step 3")
+    assert stranger["next"] == advice.NEXT[Code.UNKNOWN_KEY]
+    assert stranger["signers"][0]["producer"] is None
+    assert stranger["failed_step"] == "3: signatures"
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [(None, "framing"), (b"", "framing"), (b"junk", "framing"), (b"\0\0\0\0\7junk", "envelope")],
+)
+def test_what_cannot_is_said(value: bytes | None, where: str) -> None:
+    found = shown(value)
+    assert "statement" not in found
+    assert found["unreadable"].startswith(where)
+    assert found.get("value") == value
 
 
 def test_an_envelope_with_an_unreadable_statement() -> None:
-    shown = cli.decoded(held(1, world.framed(world.seal(b"junk", ()))))
-    assert "statement_unreadable" in shown
+    found = shown(world.framed(world.seal(b"junk", ())))
+    assert found["unreadable"].startswith("statement")
+    assert found["envelope"]["statement_bytes"] == 4
+
+
+def test_headers_are_text_where_they_can_be() -> None:
+    found = shown(b"", headers=(("a", b"text"), ("b", b"\xff")))
+    assert found["headers"] == [["a", "text"], ["b", b"\xff"]]
+
+
+def test_each_code_that_refuses_has_its_advice() -> None:
+    refused = {c for c in Code if list(Code).index(c) <= list(Code).index(Code.UNKNOWN_SCHEMA)}
+    assert set(advice.NEXT) == refused
+    assert "another version" in advice.next_step("OF_TOMORROW", passes_now=False, name="x")
+
+
+def test_a_dismissed_message_is_written_down_and_nothing_is_sent() -> None:
+    shelf = Shelf([held(1, b"x"), held(2, b"y")])
+    dismiss(shelf, shelf.held[:1], world.NOW)  # type: ignore[arg-type] # a part
+    assert [(a["offset"], a["act"], a["new_offset"]) for a in shelf.acts] == [(1, "dismissed", 0)]
+    dismiss(shelf, [], world.NOW)  # type: ignore[arg-type] # a part
+    assert len(shelf.acts) == 1
 
 
 @pytest.mark.parametrize("name", ["", "1", "a:b:c:d", "a:b:1:-2", "a:b:1"])
 def test_ids_that_are_none(name: str) -> None:
     with pytest.raises(ConfigurationError):
-        cli._one(Shelf([]), name)  # type: ignore[arg-type] # never asked
+        quarantine_cli._one(Shelf([]), name)  # type: ignore[arg-type] # never asked

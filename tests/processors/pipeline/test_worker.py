@@ -214,6 +214,62 @@ def test_from_the_sdk_to_views_links_alerts_and_back_out_of_quarantine(bench: Be
         assert "sealtrail_lag_messages" in metrics
 
 
+def test_acts_on_quarantined_messages_are_signed_events(bench: Bench) -> None:
+    """Replayed, dismissed, and told in the control chain; what is not committed is not listed."""
+
+    def control(activity: str) -> list[tuple[Any, ...]]:
+        return bench.store.query(
+            "SELECT inputs.name, outputs.name, length(parents.event_id), attributes "
+            "FROM committed_events WHERE producer = 'sealtrail-control' AND activity = {a:String} "
+            "ORDER BY arrival",
+            {"a": activity},
+        )
+
+    def open_ids() -> list[str]:
+        return [q["id"] for q in bench.run("quarantine", "list", "--code", "MALFORMED")]
+
+    with bench.worker() as process:
+        known = set(open_ids())
+        bench.produce(2, b"no batch at all")
+        bench.wait_for(lambda: set(open_ids()) - known, process)
+        (name,) = set(open_ids()) - known
+        shown = bench.run("quarantine", "show", name)
+        assert shown["failed_step"] == "1: size and framing"
+        assert shown["unreadable"].startswith("framing")
+        assert shown["next"].startswith("Nothing that producers")
+
+        (sent,) = bench.run("quarantine", "replay", name)
+        again = f"{name.rpartition(':')[0]}:{sent['new_offset']}"
+        bench.wait_for(lambda: again in open_ids(), process)
+        bench.wait_for(lambda: control("quarantine.replay.done"), process)
+        assert control("quarantine.replay")[-1] == ([name], [], 0, {})
+        assert control("quarantine.replay.done")[-1] == ([name], [again], 1, {})
+        assert name not in open_ids()
+        (first,) = [q for q in bench.run("quarantine", "list", "--all") if q["id"] == name]
+        (second,) = [q for q in bench.run("quarantine", "list", "--all") if q["id"] == again]
+        assert (first["state"], second["state"]) == ("released", "quarantined")
+        assert first["arrival"] == second["arrival"]  # it came when it came first
+
+        (gone,) = bench.run("quarantine", "dismiss", again, "--reason", "junk")
+        assert gone == {"id": again, "state": "dismissed"}
+        assert again not in open_ids()
+        bench.wait_for(lambda: control("quarantine.dismiss.done"), process)
+        assert control("quarantine.dismiss")[-1] == ([again], [], 0, {"reason": "junk"})
+        acts = bench.run("quarantine", "show", again)["acts"]
+        assert [(a["act"], a["new_offset"]) for a in acts] == [("dismissed", 0)]
+        # Rows that a flush left behind without its commit are not there for anybody.
+        bench.store.command(
+            "INSERT INTO sealtrail.quarantine SELECT log_id, topic, partition, "
+            "offset + 1000000 AS offset, arrival, key, value, headers, disposition, code, step, "
+            "detail FROM sealtrail.quarantine LIMIT 1"
+        )
+        assert not [q for q in bench.run("quarantine", "list", "--all") if "1000000" in q["id"]]
+        bench.store.command(
+            "ALTER TABLE sealtrail.quarantine DELETE WHERE offset >= 1000000 "
+            "SETTINGS mutations_sync = 2"
+        )
+
+
 def test_the_stores_cursor_counts_whatever_the_group_says(bench: Bench) -> None:
     """With the group's commit absent, behind, equal and ahead: nothing twice, nothing left out."""
     activity = f"test.cursor.{bench.group}"

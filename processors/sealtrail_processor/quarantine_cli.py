@@ -1,0 +1,245 @@
+"""`sealtrail quarantine`: what was refused, why, and what to do about it.
+
+Looking changes nothing. Replaying and dismissing are acts of an operator: each is signed into the
+control chain before it is done, and its outcome afterwards.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sealtrail import control
+from sealtrail.cli import OK, Output, pass_output
+from sealtrail.errors import ConfigurationError, ContractError
+from sealtrail.event import EntityRef
+from sealtrail.records import Directory
+from sealtrail.settings import load
+from sealtrail.validate import Place
+from sealtrail_processor import dissect, quarantine
+from sealtrail_processor.ledger import StoredKeys
+from sealtrail_processor.settings import WorkerSettings
+from sealtrail_processor.store_cli import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sealtrail.control import Outcome
+    from sealtrail_processor.quarantine import Held
+    from sealtrail_processor.store import Store
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
+# One act takes so many messages at most; the rest is left for another.
+ACT_MESSAGES = 10_000
+CODE = click.option("--code", help="All open messages with this finding.")
+MESSAGES = click.argument("messages", nargs=-1, metavar="[MESSAGE]...")
+
+
+@click.group("quarantine")
+def quarantine_command() -> None:
+    """Look at refused messages, send them again, or put them away."""
+
+
+@quarantine_command.command("list")
+@click.option("--code", help="Only this finding, such as UNKNOWN_KEY.")
+@click.option("--all", "all_", is_flag=True, help="Also what was replayed or dismissed already.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@pass_output
+def list_command(output: Output, code: str | None, all_: bool, limit: int) -> int:
+    """List messages in quarantine, oldest first."""
+    condition = "1" if all_ else quarantine.OPEN
+    if code is not None:
+        condition += " AND code = {code:String}"
+    with closing(open_store(load(WorkerSettings))) as store:
+        held = quarantine.find(store, condition, {"code": code or ""}, limit=limit + 1)
+    rows = [_row(h) for h in held[:limit]]
+    if not output.json:
+        rows = [(name, _time(at), *rest) for name, at, *rest in rows]
+    output.table(COLUMNS, rows)
+    if len(held) > limit:
+        output.remark(f"more than {limit} messages; --limit shows more")
+    return OK
+
+
+@quarantine_command.command("show")
+@click.argument("message")
+@pass_output
+def show_command(output: Output, message: str) -> int:
+    """Show one message as far as it can be read, and what lies around it.
+
+    MESSAGE is an id of `list`. All that is shown of envelope, statement and events is what the
+    message says of itself; `judged_today` is what validation says with the records known now.
+    """
+    settings = load(WorkerSettings)
+    with closing(open_store(settings)) as store:
+        held = _one(store, message)
+        tenants = frozenset({settings.tenant, *settings.accept_tenants})
+        place = Place(settings.environment, tenants, held.log.topic, held.log.partition)
+        shown = dict(zip(COLUMNS, _row(held), strict=True))
+        shown |= dissect.dissect(held, _directory(store, settings), place, now_us())
+        shown |= dissect.around(store, held, shown.get("statement"))
+    if output.json:
+        output.data(shown)
+    else:
+        _tell(output, shown)
+    return OK
+
+
+@quarantine_command.command("replay")
+@MESSAGES
+@CODE
+@pass_output
+def replay_command(output: Output, messages: tuple[str, ...], code: str | None) -> int:
+    """Send messages again, in the order of their arrival.
+
+    They are judged anew by their first arrival, with the keys and schemas known now. Parked ones go
+    by themselves once their key or schema is known.
+    """
+    from sealtrail_processor import wiring
+    from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide
+
+    settings = load(WorkerSettings)
+    config = wiring.kafka_config(settings)
+    with closing(open_store(settings)) as store:
+        held = _chosen(store, messages, code)
+        sent: list[tuple[Held, int]] = []
+        if held:
+            with closing(KafkaSide(config, settings.group)) as broker:
+                logs = {h.log.topic: broker.log_id(h.log.topic) for h in held}
+            with control.recorder()(_act("replay", held, code=code or "")) as outcome:
+                sent = quarantine.release(store, KafkaPublisher(config), held, now_us())
+                for h, offset in sent:
+                    log = h.log
+                    again = f"{logs[log.topic]}:{log.topic}:{log.partition}:{offset}"
+                    outcome.results.append(EntityRef(control.QUARANTINE, again))
+            _remark(output, outcome)
+    output.table(("id", "new_offset"), [(h.name, offset) for h, offset in sent])
+    return OK
+
+
+@quarantine_command.command("dismiss")
+@MESSAGES
+@CODE
+@click.option("--reason", required=True, help="Why, for the record; nothing personal.")
+@pass_output
+def dismiss_command(
+    output: Output, messages: tuple[str, ...], code: str | None, reason: str
+) -> int:
+    """Put messages away: they are kept byte for byte, and no longer listed as open."""
+    if not reason.strip():
+        raise click.BadParameter("say why", param_hint="--reason")
+    with closing(open_store(load(WorkerSettings))) as store:
+        held = _chosen(store, messages, code)
+        if held:
+            act = _act("dismiss", held, code=code or "", reason=reason)
+            with control.recorder()(act) as outcome:
+                quarantine.dismiss(store, held, now_us())
+            _remark(output, outcome)
+    output.table(("id", "state"), [(h.name, "dismissed") for h in held])
+    return OK
+
+
+def now_us() -> int:
+    """The time, microseconds since 1970."""
+    from sealtrail_processor import wiring
+
+    return wiring.now_us()
+
+
+def _act(verb: str, held: Sequence[Held], **details: str) -> control.Act:
+    subjects = tuple(EntityRef(control.QUARANTINE, h.name) for h in held)
+    given = {name: value for name, value in details.items() if value}
+    return control.Act(f"quarantine.{verb}", subjects, given)
+
+
+def _remark(output: Output, outcome: Outcome) -> None:
+    if not outcome.sent:
+        output.remark("the act is signed and waits in the spool: the brokers did not answer")
+
+
+def _chosen(store: Store, messages: Sequence[str], code: str | None) -> list[Held]:
+    """The messages that were named, each once, in the order of their arrival."""
+    if not messages and code is None:
+        raise click.UsageError("name messages, or a finding with --code")
+    held = [_one(store, message) for message in messages]
+    if code is not None:
+        condition = f"{quarantine.OPEN} AND code = {{code:String}}"
+        held += quarantine.find(store, condition, {"code": code}, limit=ACT_MESSAGES)
+    unique = {h.coordinates: h for h in held}
+    return sorted(unique.values(), key=lambda h: (h.arrival, h.coordinates))
+
+
+def _one(store: Store, name: str) -> Held:
+    hint = "ids are those of `sealtrail quarantine list`"
+    parts = name.rsplit(":", 3)
+    if len(parts) != 4 or not parts[2].isdecimal() or not parts[3].isdecimal():
+        raise ConfigurationError(f"{name!r} is no id of a message", hint=hint)
+    condition = (
+        "log_id = {log_id:String} AND topic = {topic:String} "
+        "AND partition = {partition:UInt16} AND offset = {offset:UInt64}"
+    )
+    log_id, topic, partition, offset = parts
+    where = {"log_id": log_id, "topic": topic, "partition": int(partition), "offset": int(offset)}
+    found = quarantine.find(store, condition, where)
+    if not found:
+        raise ConfigurationError(f"no message {name!r} in quarantine", hint=hint)
+    return found[0]
+
+
+def _directory(store: Store, settings: WorkerSettings) -> Directory | None:
+    """Keys and schemas as they are known today, where the root is pinned."""
+    from sealtrail_processor import wiring
+
+    try:
+        directory = Directory(wiring.trust_root(settings.trust_root))
+    except ConfigurationError:
+        return None
+    for record in StoredKeys(store).load():
+        try:
+            directory.add(record.value, record.arrival)
+        except ContractError:
+            continue  # the worker said so when it came
+    return directory
+
+
+def _row(held: Held) -> tuple[Any, ...]:
+    size = len(held.value or b"")
+    return (held.name, held.arrival, held.state, held.code, held.step, size, held.detail)
+
+
+def _time(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _tell(output: Output, shown: dict[str, Any]) -> None:
+    tables = {name: shown.pop(name, []) for name in ("neighbours", "chain", "acts", "events")}
+    advice = shown.pop("next")
+    shown["arrival"] = _time(shown["arrival"])
+    for name in ("framing", "envelope", "statement"):
+        part = shown.pop(name, None)
+        if part is not None:
+            shown |= {f"{name}.{field}": value for field, value in part.items()}
+    output.data(shown)
+    titles = {
+        "events": "its first events, as it says",
+        "neighbours": "around it in its partition",
+        "chain": "accepted batches of the chain that it names",
+        "acts": "what was done about it",
+    }
+    for name, title in titles.items():
+        rows = tables[name]
+        if rows:
+            output.line()
+            columns = list(dict.fromkeys(column for row in rows for column in row))
+            cells = [tuple(_cell(column, row.get(column)) for column in columns) for row in rows]
+            output.table(columns, cells, title=title)
+    output.line()
+    output.line(f"next: {advice}", style="bold")
+
+
+def _cell(column: str, value: Any) -> Any:
+    return _time(value) if column in {"arrival", "at"} and isinstance(value, int) else value
