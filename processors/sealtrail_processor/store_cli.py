@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.settings import load
-from sealtrail_processor import migrate
+from sealtrail_processor import access, migrate
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.store import ClickHouseStore
 
@@ -88,6 +90,52 @@ def status_command(output: Output) -> int:
         committed = [] if missing else store.query(_COMMITTED)
     _show(output, done, missing, sizes, committed)
     return FINDINGS if missing else OK
+
+
+@store_command.command("access")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["table", "sql", "xml"]),
+    default="table",
+    show_default=True,
+    help="The matrix, statements, or server configuration for users.d/.",
+)
+@click.option(
+    "--matrix",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Another matrix than the shipped deploy/clickhouse/access.yaml.",
+)
+@click.option("--apply", is_flag=True, help="Run the statements as SEALTRAIL_STORE_USER.")
+@pass_output
+def access_command(output: Output, form: str, matrix: Path | None, apply: bool) -> int:
+    """Show or apply who may do what in ClickHouse: roles, quotas, profiles, row policies.
+
+    Users get a password when SEALTRAIL_<NAME>_SHA256 holds its SHA-256 in hexadecimal; users
+    without one are left out of the statements.
+    """
+    settings = load(WorkerSettings)
+    shown = access.load(matrix)
+    names = access.Names(settings.store_database, settings.store_views)
+    hashes = {u.name: os.environ[u.variable] for u in shown.users if u.variable in os.environ}
+    statements = access.as_sql(shown, names, hashes)
+    if apply:
+        with closing(open_store(settings)) as store:
+            for statement in statements:
+                store.command(statement)
+        output.data({"applied": len(statements), "users": sorted(hashes)})
+    elif form == "xml":
+        click.echo(access.as_xml(shown, names), nl=False)
+    elif form == "sql":
+        click.echo("\n".join(f"{statement};" for statement in statements))
+    else:
+        rows = [
+            (role.name, what, role.tenants, role.clearance, role.profile, role.quota)
+            for role in shown.roles.values()
+            for what in access.grants(shown, role, names)
+        ]
+        output.table(("role", "grant", "tenants", "clearance", "profile", "quota"), rows)
+    return OK
 
 
 def _show(

@@ -22,7 +22,7 @@ _CONFIGURATION: Final = {
     "embedded/engine.xml": "config.xml",
     "storage.xml": "config.d/storage.xml",
     "embedded/users.xml": "users.xml",
-    "roles.xml": "users.d/roles.xml",
+    "embedded/roles.xml": "users.d/roles.xml",
 }
 _LOCK_PAUSE_S: Final = 0.1
 
