@@ -24,6 +24,7 @@ class Code(StrEnum):
     BAD_ROOT = "BAD_ROOT"
     BAD_EVENT = "BAD_EVENT"
     ID_COLLISION = "ID_COLLISION"
+    CRASH_LOOP = "CRASH_LOOP"
     # Parked until the record arrives.
     UNKNOWN_KEY = "UNKNOWN_KEY"
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA"
@@ -79,6 +80,7 @@ SEVERITIES: dict[Code, Severity] = {
     Code.BAD_ROOT: Severity.CRITICAL,
     Code.BAD_EVENT: Severity.HIGH,
     Code.ID_COLLISION: Severity.HIGH,
+    Code.CRASH_LOOP: Severity.CRITICAL,
     Code.UNKNOWN_KEY: Severity.MEDIUM,
     Code.UNKNOWN_SCHEMA: Severity.MEDIUM,
     Code.GAP: Severity.HIGH,

@@ -43,6 +43,7 @@ TITLES = {
     Code.BAD_ROOT: "Events are not those that were signed",
     Code.BAD_EVENT: "Event is not what its batch says",
     Code.ID_COLLISION: "Chain takes the ids of another chain",
+    Code.CRASH_LOOP: "Workers died of a message",
     Code.UNKNOWN_KEY: "Key is not known yet",
     Code.UNKNOWN_SCHEMA: "Event schema is not known yet",
     Code.GAP: "Batches of a chain are missing",

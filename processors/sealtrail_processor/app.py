@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
 import time
@@ -274,7 +273,7 @@ class _Process(faust.Worker):
 
     def _bound(self) -> None:
         self.sealtrail.status.stopping = True
-        timer = threading.Timer(GRACE_S, os._exit, (0,))
+        timer = threading.Timer(GRACE_S, self.sealtrail.leave, (0,))
         timer.daemon = True
         timer.start()
 

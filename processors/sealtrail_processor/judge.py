@@ -19,6 +19,7 @@ from sealtrail.chain import Chains, ChainState, Link
 from sealtrail.findings import PARKED_CODES, Code, Disposition
 from sealtrail.validate import Outcome, Place, Refused, VerifiedBatch, VerifiedHeartbeat
 from sealtrail_processor import clock
+from sealtrail_processor.breaker import ALONE
 from sealtrail_processor.model import Finding, Flush, Judged, Log, RawMessage
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ def examine(message: RawMessage, arrival: Arrival, place: Place, directory: Dire
         message.value, place, arrival.at, directory, known_at=arrival.known_at
     )
     return Examined(message, arrival, outcome)
+
+
+def condemned(message: RawMessage, arrival: Arrival) -> Examined:
+    """A message that is not looked at any more: workers died of it (`breaker`)."""
+    detail = f"workers died {ALONE} times while they had this message alone in hand"
+    return Examined(message, arrival, Refused(Code.CRASH_LOOP, 0, detail))
 
 
 def needed(examined: Iterable[Examined], chains: Chains) -> set[tuple[bytes, int]]:

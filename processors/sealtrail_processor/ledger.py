@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from sealtrail.chain import Chains
+    from sealtrail_processor.breaker import Death
     from sealtrail_processor.model import Log
     from sealtrail_processor.ports import Coordinates
     from sealtrail_processor.store import Store
@@ -54,6 +55,18 @@ class StoreLedger:
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
         """See ports.Ledger."""
         return rebuild.stored_hashes(self._store, keys)
+
+    def deaths(self, log: Log, first: int) -> Sequence[Death]:
+        """See ports.Ledger."""
+        return rebuild.deaths(self._store, log, first)
+
+    def record_death(self, death: Death) -> None:
+        """See ports.Ledger."""
+        rebuild.add_death(self._store, death)
+
+    def holds(self, log: Log, offset: int) -> bool:
+        """See ports.Ledger."""
+        return rebuild.holds(self._store, log, offset)
 
     def refused(
         self, coordinates: Collection[Coordinates]

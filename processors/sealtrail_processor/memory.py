@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from sealtrail.chain import Chains, Link
 from sealtrail.errors import UnavailableError
 from sealtrail.findings import Disposition
+from sealtrail_processor.breaker import PAGE, Mark
 from sealtrail_processor.model import BoundaryBroken, Flush, Log, RawMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from sealtrail_processor.breaker import Death
     from sealtrail_processor.keys_reader import StoredRecord
     from sealtrail_processor.model import Judged
     from sealtrail_processor.ports import Coordinates, Outgoing
@@ -36,6 +38,7 @@ class MemoryLedger:
 
     flushes: list[Flush] = field(default_factory=list)
     lost: list[tuple[Log, int, int]] = field(default_factory=list)
+    died: list[Death] = field(default_factory=list)
     first_seen: dict[tuple[Log, int], int] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
     failures: int = 0
@@ -105,6 +108,18 @@ class MemoryLedger:
                     found.setdefault(key, []).append((link.statement_hash, link.branch))
         return found
 
+    def deaths(self, log: Log, first: int) -> list[Death]:
+        """Ledger.deaths."""
+        return [d for d in self.died if d.log == log and d.last >= first]
+
+    def record_death(self, death: Death) -> None:
+        """Ledger.record_death."""
+        self.died += [death] if death not in self.died else []
+
+    def holds(self, log: Log, offset: int) -> bool:
+        """Ledger.holds."""
+        return any(j.message.offset == offset for j in self.judged(log))
+
     def refused(
         self, coordinates: Collection[Coordinates]
     ) -> Mapping[Coordinates, tuple[int, bytes]]:
@@ -155,6 +170,21 @@ class MemoryBroker:
         del topic
         later = (m.offset for m in self.logs.get(partition, []) if m.offset >= offset)
         return next(later, None)
+
+
+@dataclass
+class MemoryMarks:
+    """The mark of a worker, and deaths of others that wait to be found."""
+
+    dead: list[Death] = field(default_factory=list)
+    own: Mark = field(default_factory=lambda: Mark(bytearray(PAGE)))
+
+    def collect(self, record: Callable[[Death], None]) -> int:
+        """Marks.collect."""
+        found, self.dead = self.dead, []
+        for death in found:
+            record(death)
+        return len(found)
 
 
 @dataclass

@@ -2,10 +2,11 @@
 
 Order, and what a crash leaves behind:
 1. the broker is still the one whose log we read, and all key records that it has are known;
-2. arrivals are settled (LogAppendTime, or receipts that are on disk before anything is judged);
-3. messages are examined and judged: from here on everything is a function of recorded things;
-4. the sink writes rows, then the commit: done again after a crash, it writes the same rows;
-5. only then memory moves on, and the caller may acknowledge.
+2. the mark says what is in hand, for whoever finds it if this process dies (`breaker`);
+3. arrivals are settled (LogAppendTime, or receipts that are on disk before anything is judged);
+4. messages are examined and judged: from here on everything is a function of recorded things;
+5. the sink writes rows, then the commit: done again after a crash, it writes the same rows;
+6. only then memory moves on, and the caller may acknowledge.
 
 Blocking; `app` runs it in a thread. Safe against a consumer that hands over messages twice (they
 are skipped), or with some missing in between (refused): the cursor in the store decides.
@@ -20,7 +21,17 @@ from typing import TYPE_CHECKING
 
 from sealtrail.findings import Code
 from sealtrail_processor import released
-from sealtrail_processor.judge import Arrival, Examined, Rules, Trial, examine, judge, needed
+from sealtrail_processor.breaker import Suspicion
+from sealtrail_processor.judge import (
+    Arrival,
+    Examined,
+    Rules,
+    Trial,
+    condemned,
+    examine,
+    judge,
+    needed,
+)
 from sealtrail_processor.model import (
     LOG_APPEND,
     ORIGINAL,
@@ -38,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sealtrail.records import Directory
+    from sealtrail_processor.breaker import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ class Ports:
         refresh_keys: reads the keys topic to the end that it has now.
         report: makes a finding durable that belongs to no flush (log, offset, finding).
         committed: told of each flush once it is committed; must not raise.
+        mark: says what is in hand.
     """
 
     ledger: Ledger
@@ -58,6 +71,7 @@ class Ports:
     report: Callable[[Log, int, Finding], None]
     committed: Callable[[Flush], None]
     now: Clock
+    mark: Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,12 @@ class Partition:
         self.last_arrival = ledger.last_arrival(log)
         self.chains = ledger.chains(log.topic, log.partition)
         self.low = low
+        self.suspicion = Suspicion()
+        self.look_for_deaths()
+
+    def look_for_deaths(self) -> None:
+        """Ask what became of workers that had the next messages in hand; at assignment."""
+        self.suspicion = Suspicion.of(self.ports.ledger.deaths(self.log, self.next_offset))
 
     def catch_up(self) -> None:
         """Commit as LOST what the broker dropped before it was read; usually nothing."""
@@ -123,14 +143,25 @@ class Partition:
                 return
             self._check_holes(fresh)
             self.ports.refresh_keys()
-            arrivals = self._arrivals(fresh)
-            directory = self.ports.directory
-            place = self.rules.place
-            examined = [
-                examine(m, a, place, directory) for m, a in zip(fresh, arrivals, strict=True)
-            ]
-            for part in _parts(examined, self.caps):
-                self._commit(part)
+            for group in self.suspicion.groups(fresh):
+                with self.ports.mark.working(self.log, group[0].offset, group[-1].offset):
+                    self._work(group)
+
+    def _work(self, messages: Sequence[RawMessage]) -> None:
+        examined = []
+        for message, arrival in zip(messages, self._arrivals(messages), strict=True):
+            self.ports.mark.at(message.offset, message.offset)
+            examined.append(self._examine(message, arrival))
+        for part in _parts(examined, self.caps):
+            self.ports.mark.at(part[0].message.offset, part[-1].message.offset)
+            self._commit(part)
+
+    def _examine(self, message: RawMessage, arrival: Arrival) -> Examined:
+        offset = message.offset
+        # What the store took once is no poison, whoever died afterwards.
+        if self.suspicion.condemns(offset) and not self.ports.ledger.holds(self.log, offset):
+            return condemned(message, arrival)
+        return examine(message, arrival, self.rules.place, self.ports.directory)
 
     def check_log(self) -> None:
         """Hold the broker's log against ours.

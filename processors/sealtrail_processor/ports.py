@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from sealtrail.chain import Chains
+    from sealtrail_processor.breaker import Death
     from sealtrail_processor.model import Log
 
 Coordinates = tuple[str, str, int, int]
@@ -49,6 +50,15 @@ class Ledger(Protocol):
         self, keys: Collection[tuple[bytes, int]]
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
         """(chain_id, batch_seq) -> [(statement_hash, branch)] of stored batches."""
+
+    def deaths(self, log: Log, first: int) -> Sequence[Death]:
+        """Deaths of workers that had an offset of a log in hand that is not below `first`."""
+
+    def record_death(self, death: Death) -> None:
+        """Make a death durable; once more changes nothing."""
+
+    def holds(self, log: Log, offset: int) -> bool:
+        """Whether anything of a message is stored, committed or not."""
 
     def refused(
         self, coordinates: Collection[Coordinates]

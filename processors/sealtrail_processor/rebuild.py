@@ -5,7 +5,8 @@
 - chains: state of all chains of the partition, from committed batches of all lives of the log;
 - stored_hashes: statement hashes of batches that memory no longer holds;
 - receipts: when messages were first seen, where the broker does not say: the first writer wins;
-- key records, in the order of their arrival.
+- key records, in the order of their arrival;
+- deaths of workers that had its messages in hand.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sealtrail.chain import Chains, Link
 from sealtrail.statement import Continues, Identity
+from sealtrail_processor.breaker import Death
 from sealtrail_processor.model import Log
 from sealtrail_processor.rows import COORDINATES
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.store import Store
 
 COMMIT_ENDS = ("log_id", "topic", "partition", "first_offset", "last_offset", "covered")
+DEATHS = ("log_id", "topic", "partition", "first_offset", "last_offset", "phase", "mark")
 KEY_RECORDS = (*COORDINATES, "arrival", "record_key", "record_value")
 
 _CURSOR = """
@@ -78,6 +81,22 @@ _RECEIPTS = """
         AND offset BETWEEN {first:UInt64} AND {last:UInt64}
     GROUP BY offset
 """
+_DEATHS = """
+    SELECT first_offset, last_offset, phase, mark
+    FROM deaths FINAL
+    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+        AND last_offset >= {first:UInt64}
+"""
+# In the order in which a flush is written: events first, and of a message without any the fate.
+_HOLDS = """
+    SELECT
+        (SELECT count() FROM events WHERE {where}) +
+        (SELECT count() FROM dispositions WHERE {where})
+""".replace(
+    "{where}",
+    "log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16} "
+    "AND offset = {offset:UInt64}",
+)
 _KEY_RECORDS = """
     SELECT log_id, topic, partition, offset,
         toUnixTimestamp64Micro(argMin(arrival, _block_number)) AS arrived,
@@ -229,6 +248,24 @@ def key_records(store: Store) -> list[tuple[Log, int, int, bytes, bytes]]:
         (Log(*row[:3]), row[3], row[4], bytes.fromhex(row[5]), bytes.fromhex(row[6]))
         for row in store.query(_KEY_RECORDS)
     ]
+
+
+def deaths(store: Store, log: Log, first: int) -> list[Death]:
+    """Deaths of workers that had an offset in hand that is not below `first`."""
+    rows = store.query(_DEATHS, _names(log) | {"first": first})
+    return [Death(log, *row) for row in rows]
+
+
+def add_death(store: Store, death: Death) -> None:
+    """Keep a death; a mark that two workers found is one."""
+    log = death.log
+    row = (log.log_id, log.topic, log.partition, death.first, death.last, death.phase, death.mark)
+    store.insert("deaths", DEATHS, [row], f"deaths/{death.mark}")
+
+
+def holds(store: Store, log: Log, offset: int) -> bool:
+    """Whether anything of a message is stored, committed or not."""
+    return bool(store.query(_HOLDS, _names(log) | {"offset": offset})[0][0])
 
 
 def _names(log: Log) -> dict[str, Any]:

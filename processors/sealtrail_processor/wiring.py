@@ -7,13 +7,14 @@ import os
 import secrets
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sealtrail import connections
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.records import Directory, TrustRoot
 from sealtrail.settings import load
 from sealtrail_processor import logs
+from sealtrail_processor.breaker import Marks, WaitingStore
 from sealtrail_processor.health import HealthServer
 from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide, KeysTopic
 from sealtrail_processor.keys_reader import KeysReader
@@ -62,13 +63,13 @@ def kafka_config(settings: WorkerSettings) -> dict[str, str]:
 
 
 def connect(settings: WorkerSettings) -> Outside:
-    """Wire a worker; nothing is asked of any server yet.
+    """Wire a worker; nothing is asked of any server yet, but its mark is made.
 
     Args:
         settings: addresses and names.
 
     Raises:
-        ConfigurationError: the trust root cannot be read.
+        ConfigurationError: the trust root cannot be read, or the state folder not written.
     """
     store: Store = open_store(settings)
     config = kafka_config(settings)
@@ -80,15 +81,34 @@ def connect(settings: WorkerSettings) -> Outside:
         lambda: broker.log_id(settings.keys_topic),
         now_us,
     )
+    marks = Marks(settings.state_dir / "worker" / "marks", settings.worker_id)
+    # What the flush thread asks while it has messages in hand.
+    marked = WaitingStore(store, marks.own)
     return Outside(
         store,
-        StoreLedger(store),
-        ClickHouseSink(store, secrets.randbits),
+        StoreLedger(marked),
+        ClickHouseSink(marked, secrets.randbits),
         broker,
         keys,
         KafkaPublisher(config),
+        marks,
+        lambda: check_tables(settings, store),
         now_us,
     )
+
+
+def check_tables(settings: WorkerSettings, store: Store) -> None:
+    """Hold the store's tables against this version.
+
+    Raises:
+        ConfigurationError: they are of another one.
+        UnavailableError: the store cannot be asked.
+    """
+    if not ready(store, layout(settings)):
+        raise ConfigurationError(
+            "the tables of the store are not those of this version",
+            hint="run: sealtrail store migrate",
+        )
 
 
 def preflight(settings: WorkerSettings, outside: Outside) -> None:
@@ -98,11 +118,9 @@ def preflight(settings: WorkerSettings, outside: Outside) -> None:
         ConfigurationError: the store's tables are not of this version, or there is no topic.
     """
     try:
-        if not ready(outside.store, layout(settings)):
-            raise ConfigurationError(
-                "the tables of the store are not those of this version",
-                hint="run: sealtrail store migrate",
-            )
+        outside.tables()
+        # Before the group hands out partitions, so that whoever gets ours knows.
+        outside.marks.collect(outside.ledger.record_death)
         if not outside.broker.partitions(settings.topic):
             # A consumer of a missing topic is assigned nothing and says nothing.
             raise ConfigurationError(
@@ -129,15 +147,18 @@ def run(change: Callable[[Outside], Outside] | None = None) -> None:
 
 def run_with(settings: WorkerSettings, change: Callable[[Outside], Outside] | None = None) -> None:
     """As `run`, with settings at hand."""
-    # Faust is heavy: whoever only lists the quarantine need not wait for it.
-    from sealtrail_processor import app as faust_app
-
     config = logs.config(settings.log_format, settings.log_level)
     logging.config.dictConfig(config)
     outside = connect(settings)
-    preflight(settings, outside)
-    if change is not None:
-        outside = change(outside)
+    with closing(outside.marks):
+        preflight(settings, outside)
+        _serve(settings, outside if change is None else change(outside), config)
+
+
+def _serve(settings: WorkerSettings, outside: Outside, config: dict[str, Any]) -> None:
+    # Faust is heavy: whoever only lists the quarantine need not wait for it.
+    from sealtrail_processor import app as faust_app
+
     worker = Worker(settings, outside, os._exit)
     try:
         health = HealthServer(

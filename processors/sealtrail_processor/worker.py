@@ -31,6 +31,7 @@ from sealtrail_processor.watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from sealtrail_processor.breaker import Marks
     from sealtrail_processor.kafka_io import KafkaSide
     from sealtrail_processor.keys_reader import KeysReader
     from sealtrail_processor.ports import Clock, Ledger, Publisher
@@ -47,7 +48,11 @@ EXIT_FAILED = 3
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a worker is wired to (`wiring.connect` makes the real ones; tests replace some)."""
+    """What a worker is wired to (`wiring.connect` makes the real ones; tests replace some).
+
+    Args:
+        tables: raises ConfigurationError unless the store's tables are of this version.
+    """
 
     store: Store
     ledger: Ledger
@@ -55,6 +60,8 @@ class Outside:
     broker: KafkaSide
     keys: KeysReader
     publisher: Publisher
+    marks: Marks
+    tables: Callable[[], None]
     now: Clock
 
 
@@ -127,11 +134,14 @@ class Worker:
 
     def _take_over(self, topic: str, wanted: list[int]) -> dict[int, int]:
         if not self._loaded:
+            # Again: at the start the store may have been away.
+            self.outside.tables()
             self.outside.keys.load()
             self._loaded = True
             self.refresh_keys()
             self.outside.keys.restore(self.outside.publisher)
             self._timers.recall(self._told())
+        self.collect_deaths()
         for number in set(self.partitions) - set(wanted):
             self.partitions.pop(number).close()
         log_id = self.outside.broker.log_id(topic)
@@ -142,6 +152,16 @@ class Worker:
             cursors[number] = partition.next_offset
         self._assigned()
         return cursors
+
+    def collect_deaths(self) -> None:
+        """Bring what dead workers had in hand into the store, where all read it.
+
+        Raises:
+            SealtrailError: the store cannot take it; call again.
+        """
+        found = self.outside.marks.collect(self.outside.ledger.record_death)
+        if found:
+            log.warning("%d workers died with messages in hand", found)
 
     def _told(self) -> list[bytes]:
         rows = self.outside.store.query(
@@ -157,6 +177,7 @@ class Worker:
             and before.log == log_
             and self.outside.ledger.cursor(log_) == before.next_offset
         ):
+            before.look_for_deaths()
             before.closed = False
             return before
         ports = Ports(
@@ -168,6 +189,7 @@ class Worker:
             self._report,
             self._committed,
             self.outside.now,
+            self.outside.marks.own,
         )
         caps = Caps(self.settings.flush_events, self.settings.flush_bytes)
         partition = Partition(log_, ports, self.rules(log_), caps)
@@ -323,12 +345,19 @@ class Worker:
         self.metrics.lag.set(lag)
         if stuck and not self.status.stopping:
             log.error("%d messages wait and nothing moves: leaving, to be started anew", lag)
-            self.leave(EXIT_FAILED)
+            self.leave(EXIT_FAILED, blame=busy is not None)
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def leave(self, status: int) -> None:
-        """End the process now: what is not committed will be read again."""
+    def leave(self, status: int, *, blame: bool = False) -> None:
+        """End the process now: what is not committed will be read again.
+
+        Args:
+            status: of the process.
+            blame: whether the messages in hand are why.
+        """
+        if not blame:
+            self.outside.marks.own.absolve()
         self.outside.publisher.close(1.0)
         self._leave(status)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.contract import world
 
 from sealtrail.validate import Place
+from sealtrail_processor.breaker import PAGE, Mark
 from sealtrail_processor.clock import Tolerances
 from sealtrail_processor.judge import Rules
 from sealtrail_processor.memory import MemoryBroker, MemoryLedger
@@ -40,6 +41,10 @@ class Scene:
     now: int = world.NOW + SECOND
     caps: Caps = field(default_factory=lambda: Caps(1000, 2**24))
     rules: Rules = RULES
+    page: bytearray = field(default_factory=lambda: bytearray(PAGE))
+
+    def __post_init__(self) -> None:
+        self.mark = Mark(self.page)
 
     @property
     def log(self) -> Log:
@@ -56,6 +61,7 @@ class Scene:
             lambda log, offset, finding: self.reports.append((log, offset, finding)),
             self.told.append,
             lambda: self.now,
+            self.mark,
         )
         made = Partition(self.log, ports, self.rules, self.caps)
         made.catch_up()

@@ -10,10 +10,17 @@ import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND, raw
 
-from sealtrail.errors import UnavailableError
+from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail_processor.breaker import Death, Suspicion
 from sealtrail_processor.keys_reader import KeysReader
-from sealtrail_processor.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryPublisher
-from sealtrail_processor.model import RawMessage
+from sealtrail_processor.memory import (
+    MemoryBroker,
+    MemoryKeys,
+    MemoryLedger,
+    MemoryMarks,
+    MemoryPublisher,
+)
+from sealtrail_processor.model import Log, RawMessage
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.worker import BUSY_S, EXIT_FAILED, Outside, Worker
 
@@ -46,6 +53,8 @@ class House:
         self.now = world.NOW + SECOND
         self.store, self.ledger, self.broker = Rows(), MemoryLedger(), MemoryBroker()
         self.publisher, self.topic = MemoryPublisher(), MemoryKeys()
+        self.marks = MemoryMarks()
+        self.wrong_tables = ""
         keys = KeysReader(
             world.directory(), self.topic, self.topic, lambda: "cluster-1", lambda: self.now
         )
@@ -56,9 +65,16 @@ class House:
             self.broker,  # type: ignore[arg-type] # the part of it that counts
             keys,
             self.publisher,
+            self.marks,  # type: ignore[arg-type] # the part of it that counts
+            self.check_tables,
             lambda: self.now,
         )
         self.worker = Worker(WorkerSettings(**settings), outside, leave)
+
+    def check_tables(self) -> None:
+        """As the store's own answer would be."""
+        if self.wrong_tables:
+            raise ConfigurationError(self.wrong_tables)
 
     def append(self, *values: bytes, at: int | None = None) -> list[RawMessage]:
         log = self.broker.logs.setdefault(1, [])
@@ -92,6 +108,32 @@ def test_it_takes_over_where_commits_end(house: House) -> None:
     house.worker.process(1, messages)
     assert house.worker.status.ready
     assert house.assign_anew() == {1: 2}
+
+
+def test_tables_of_another_version_are_waited_for_when_the_store_was_away_at_the_start(
+    house: House,
+) -> None:
+    house.wrong_tables = "the tables of the store are not those of this version"
+    with pytest.raises(ConfigurationError):
+        house.worker.assign(world.TOPIC, [1])
+    assert not house.worker.status.ready
+    house.wrong_tables = ""
+    assert house.worker.assign(world.TOPIC, [1]) == {1: 0}
+
+
+def test_deaths_of_others_are_on_record_before_partitions_are_loaded(house: House) -> None:
+    log = Log("cluster-1", world.TOPIC, 1)
+    house.worker.assign(world.TOPIC, [1])
+    house.worker.process(1, house.append(world.Producer().send()))
+    house.marks.dead = [Death(log, 0, 5, "WORK", "w-1"), Death(log, 2, 2, "WORK", "w-2")]
+    house.assign_anew()
+    assert house.worker.partitions[1].suspicion == Suspicion(until=6, alone={2: 1})
+    # The partition is kept over a rebalance, what is suspected is not.
+    house.marks.dead = [Death(log, 2, 2, "FAULT", "w-3"), Death(log, 2, 2, "WAIT", "w-4")]
+    before = house.worker.partitions[1]
+    house.assign_anew()
+    assert house.worker.partitions[1] is before
+    assert before.suspicion == Suspicion(until=6, alone={2: 2})
 
 
 def test_state_is_kept_over_a_rebalance_only_while_nobody_moved_on(house: House) -> None:

@@ -1,0 +1,283 @@
+"""The crash-loop breaker: what a worker was working on is on record when it dies.
+
+- Before it works on messages a worker writes their offsets into its *mark*: a file of the state
+  folder, mapped into memory, which survives the process (not a power cut: that is no message's
+  doing). It costs a copy of some bytes, and no system call.
+- The file is locked for as long as the process lives, frozen or not. A mark that nobody holds is a
+  dead worker's: whoever finds it brings what it says into the store, where all workers read it.
+- Messages under which a worker died are worked on one by one from then on. What killed workers
+  ALONE times, and has left nothing in the store, is quarantined unread.
+- Who was killed while it waited for the store counts for care alone, and so does who had more than
+  one message in hand: a kill from outside finds other messages each time, a poisonous one itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from sealtrail.errors import ConfigurationError, SealtrailError
+from sealtrail_processor.model import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Any, Self
+
+    from sealtrail_processor.model import RawMessage
+    from sealtrail_processor.store import Row, Store
+
+ALONE = 3
+PAGE = mmap.PAGESIZE
+_STATE = 8
+_OFFSETS = struct.Struct("<QQ")
+_NAMES = struct.Struct("<HHH")
+_MAGIC = b"STMARK1\n"
+_AT = _STATE + 8
+_NAMES_AT = _AT + _OFFSETS.size
+_TEXT_AT = _NAMES_AT + _NAMES.size
+
+
+class Phase(IntEnum):
+    """What a worker is at; a death while IDLE is nobody's doing."""
+
+    IDLE = 0
+    WORK = 1
+    WAIT = 2
+    # An exception that no outside can bring about: the worker ends itself.
+    FAULT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A worker died while it had these offsets in hand; `mark` names the one time that it did."""
+
+    log: Log
+    first: int
+    last: int
+    phase: str
+    mark: str
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """What earlier deaths say about a partition's next messages.
+
+    Args:
+        until: offsets below it are worked on one by one.
+        alone: how often a worker died with just this offset in hand.
+    """
+
+    until: int = 0
+    alone: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, deaths: Iterable[Death]) -> Suspicion:
+        """From the deaths at or above the cursor."""
+        made = cls()
+        for death in deaths:
+            made.until = max(made.until, death.last + 1)
+            if death.first == death.last and death.phase != Phase.WAIT.name:
+                made.alone[death.first] = made.alone.get(death.first, 0) + 1
+        return made
+
+    def condemns(self, offset: int) -> bool:
+        """Whether a message has killed often enough."""
+        return self.alone.get(offset, 0) >= ALONE
+
+    def groups(self, messages: Sequence[RawMessage]) -> Iterator[Sequence[RawMessage]]:
+        """One by one where a worker died, then the rest at once."""
+        split = 0
+        while split < len(messages) and messages[split].offset < self.until:
+            yield messages[split : split + 1]
+            split += 1
+        if split < len(messages):
+            yield messages[split:]
+
+
+class Mark:
+    """What the process is at; only the thread that works on messages moves it.
+
+    Args:
+        page: PAGE bytes; of a file where it is to outlive the process.
+    """
+
+    def __init__(self, page: bytearray | mmap.mmap) -> None:
+        self._page = page
+        self._page[: len(_MAGIC)] = _MAGIC
+        self._log: Log | None = None
+
+    def working(self, log: Log, first: int, last: int) -> Self:
+        """Take messages in hand, for a `with` block."""
+        self._page[_STATE] = Phase.IDLE
+        if log != self._log:
+            names = (log.log_id.encode()[:1024], log.topic.encode()[:1024])
+            _NAMES.pack_into(self._page, _NAMES_AT, log.partition, *map(len, names))
+            text = b"".join(names)
+            self._page[_TEXT_AT : _TEXT_AT + len(text)] = text
+            self._log = log
+        _OFFSETS.pack_into(self._page, _AT, first, last)
+        self._page[_STATE] = Phase.WORK
+        return self
+
+    def at(self, first: int, last: int) -> None:
+        """Of the messages in hand, these."""
+        _OFFSETS.pack_into(self._page, _AT, first, last)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The store is asked: who dies now was probably killed."""
+        before = self._page[_STATE]
+        if before == Phase.WORK:
+            self._page[_STATE] = Phase.WAIT
+        try:
+            yield
+        finally:
+            if before == Phase.WORK:
+                self._page[_STATE] = Phase.WORK
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Errors of ours are answers of the outside; they are tried again and kill nobody.
+        known = error is None or isinstance(error, SealtrailError)
+        self._page[_STATE] = Phase.IDLE if known else Phase.FAULT
+
+    def absolve(self) -> None:
+        """The process is about to end for another reason than the messages in hand."""
+        if self._page[_STATE] != Phase.FAULT:
+            self._page[_STATE] = Phase.IDLE
+
+
+class Marks:
+    """The mark of this process as a file, and those of others that share the folder.
+
+    Args:
+        folder: where marks lie.
+        name: of the worker; its file's begins with it.
+
+    Raises:
+        ConfigurationError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._path = folder / f"{name}-{os.getpid()}-{os.urandom(4).hex()}.mark"
+            # Under another name until it is locked: a mark without a lock is a dead worker's.
+            fresh = self._path.with_suffix(".new")
+            self._file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            os.ftruncate(self._file, PAGE)
+            self._map = mmap.mmap(self._file, PAGE)
+            self.own = Mark(self._map)
+            fresh.rename(self._path)
+        except OSError as error:
+            raise ConfigurationError(
+                f"no mark can be made in {folder}: {error}",
+                hint="SEALTRAIL_STATE_DIR must be a folder that the worker can write",
+            ) from None
+
+    def collect(self, record: Callable[[Death], None]) -> int:
+        """Hand over what dead workers' marks say, then remove them; how many deaths.
+
+        Raises:
+            SealtrailError: it was not recorded; what is left will be found again.
+        """
+        found = 0
+        for path in sorted(self._folder.glob("*.mark")):
+            with contextlib.suppress(FileNotFoundError), _held(path) as descriptor:
+                if descriptor is None:
+                    continue
+                death = read_mark(os.pread(descriptor, PAGE, 0), path.stem)
+                if death is not None:
+                    record(death)
+                    found += 1
+                path.unlink()
+        return found
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+class WaitingStore:
+    """A store whose answers are waited for with the mark saying so.
+
+    Args:
+        store: who answers.
+        mark: of the thread that asks.
+    """
+
+    def __init__(self, store: Store, mark: Mark) -> None:
+        self.database = store.database
+        self._store = store
+        self._mark = mark
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """See Store.query."""
+        with self._mark.waiting():
+            return self._store.query(sql, parameters)
+
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], token: str
+    ) -> None:
+        """See Store.insert."""
+        with self._mark.waiting():
+            self._store.insert(table, columns, rows, token)
+
+    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+        """See Store.insert_avro."""
+        with self._mark.waiting():
+            self._store.insert_avro(sql, body, token)
+
+    def command(self, sql: str) -> None:
+        """See Store.command."""
+        with self._mark.waiting():
+            self._store.command(sql)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[int | None]:
+    """A dead worker's mark, locked; None when its worker lives or another one has it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except BlockingIOError:
+            held = False
+        yield descriptor if held and path.exists() else None
+    finally:
+        os.close(descriptor)
+
+
+def read_mark(data: bytes, name: str) -> Death | None:
+    """What a mark says; None when its worker had nothing in hand, or it is no whole mark."""
+    if len(data) < PAGE or not data.startswith(_MAGIC):
+        return None
+    phase = data[_STATE]
+    if phase not in (Phase.WORK, Phase.WAIT, Phase.FAULT):
+        return None
+    first, last = _OFFSETS.unpack_from(data, _AT)
+    partition, log_id, topic = _NAMES.unpack_from(data, _NAMES_AT)
+    text = data[_TEXT_AT : _TEXT_AT + log_id + topic]
+    log = Log(
+        text[:log_id].decode(errors="replace"), text[log_id:].decode(errors="replace"), partition
+    )
+    return Death(log, first, last, Phase(phase).name, name)
