@@ -27,6 +27,10 @@ class Watchdog:
     _seen: dict[int, int] = field(default_factory=dict)
     _since: float | None = None
 
+    def assigned(self, now: float) -> None:
+        """Partitions were handed out: whoever got some is given time to show it."""
+        self._since = now
+
     def observe(
         self, now: float, ends: Mapping[int, int], done: Mapping[int, int], *, waiting: bool
     ) -> tuple[int, bool]:

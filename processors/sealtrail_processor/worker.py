@@ -271,6 +271,8 @@ class Worker:
         self.status.assigned = tuple(sorted(self.partitions))
         self.status.ready = True
         self.status.progress()
+        # Workers that die time and again stop the whole group: no reason for the others to leave.
+        self._watchdog.assigned(time.monotonic())
         self.metrics.assigned.set(len(self.partitions))
 
     # -- beside the stream ----------------------------------------------------------------------

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 PRODUCER = "load"
+NOTHING: dict[str, str] = {}
 
 
 class Failed(RuntimeError):  # noqa: N818 - reads as what happened
@@ -93,17 +94,27 @@ class Pipeline:
             raise Failed(f"sealtrail {' '.join(args)}: exit {done.returncode}\n{printed}")
         return done.stdout
 
-    def spawn(self, command: list[str], stdout: IO[bytes] | int) -> subprocess.Popen[bytes]:
-        """Start a process that ends with this pipeline at the latest."""
-        process = subprocess.Popen(command, env=self.env, stdout=stdout, stderr=self.log)
+    def spawn(
+        self, command: list[str], stdout: IO[bytes] | int, settings: Mapping[str, str] = NOTHING
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that ends with this pipeline at the latest; settings by field name."""
+        env = self.env | {f"SEALTRAIL_{name.upper()}": v for name, v in settings.items()}
+        process = subprocess.Popen(command, env=env, stdout=stdout, stderr=self.log)
         self.started.append(process)
         return process
 
-    def worker(self, crash_at: str = "") -> subprocess.Popen[bytes]:
-        """Start a worker; with crash_at it kills itself there once (see worker.py)."""
-        marker = self.folder / f"crashed-{crash_at}"
-        args = [crash_at, str(marker)] if crash_at else []
-        return self.spawn([sys.executable, str(HERE / "worker.py"), *args], self.log)
+    def worker(self, *args: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start a worker.
+
+        Args:
+            args: how it kills itself (see worker.py).
+            settings: its own, by field name.
+        """
+        return self.spawn([sys.executable, str(HERE / "worker.py"), *args], self.log, settings)
+
+    def crashing(self, point: str) -> subprocess.Popen[bytes]:
+        """Start a worker that kills itself once at a point of a flush."""
+        return self.worker(point, str(self.folder / f"crashed-{point}"))
 
     def feeder(
         self, instance: str, events: int, rate: float = 0, hurry: Path | None = None

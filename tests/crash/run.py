@@ -81,7 +81,7 @@ class Scenario:
         """Once at each point of a flush."""
         for point in POINTS:
             self.kill(self.worker, signal.SIGKILL)
-            crashing = self.pipeline.worker(point)
+            crashing = self.pipeline.crashing(point)
             status = self.ended(crashing, 120)
             if status != -signal.SIGKILL:
                 raise Failed(f"{point}: the worker ended with {status}")

@@ -1,9 +1,12 @@
-"""A worker that kills itself once at a named point of a flush; without a name an ordinary one.
+"""A worker that kills itself as it is told to; without arguments an ordinary one.
 
-Usage: worker.py [POINT MARKER]. Points: before-events (when the flush before was acknowledged),
+Usage: worker.py [POINT MARKER | POISON TEXT]. Points of a flush, once:
+before-events (when the flush before was acknowledged),
 after-events (between a2 and a1), between-tables (within a1), before-commit (between a1 and b),
 after-commit (before the acknowledgement). MARKER is a file that is made right before the kill, so
 that a later worker with the same arguments lives.
+Poisons, each time that a message holds TEXT: examined (a segmentation fault in a decoder),
+raised (an exception that nobody expects), written (with all that is in the flush, at the store).
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sealtrail_processor import wiring
+from sealtrail_processor import judge, partition, wiring
 from sealtrail_processor.sink import ClickHouseSink
 
 POINTS = ("before-events", "after-events", "between-tables", "before-commit", "after-commit")
+POISONS = ("examined", "raised", "written")
 # So that there is something committed before, to be rebuilt.
 FLUSHES_BEFORE = 2
 
@@ -63,10 +67,48 @@ class CrashingStore:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class PoisonedSink:
+    """A sink that dies of a message, whatever else the flush holds, unless it was refused."""
+
+    def __init__(self, sink: Any, text: bytes) -> None:
+        self._sink = sink
+        self._text = text
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+    def write(self, flush: Any) -> None:
+        """Sink.write."""
+        if any(j.refused is None and self._text in (j.message.value or b"") for j in flush.judged):
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._sink.write(flush)
+
+
+def poison(kind: str, text: bytes) -> None:
+    """Run a worker that one message kills."""
+    if kind == "written":
+        wiring.run(lambda o: dataclasses.replace(o, sink=PoisonedSink(o.sink, text)))
+        return
+    real = judge.examine
+
+    def examine(message: Any, *args: Any) -> Any:
+        if text in (message.value or b""):
+            if kind == "raised":
+                raise RuntimeError(f"no step foresees {text!r}")
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return real(message, *args)
+
+    vars(partition)["examine"] = examine
+    wiring.run()
+
+
 def main(args: list[str]) -> None:
     """Run a worker with a sink that may crash."""
     if not args:
         wiring.run()
+        return
+    if args[0] in POISONS:
+        poison(args[0], args[1].encode())
         return
     point, marker = args[0], Path(args[1])
     if point not in POINTS:

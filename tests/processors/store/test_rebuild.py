@@ -8,6 +8,7 @@ from sealtrail.chain import Link
 from sealtrail.findings import Disposition
 from sealtrail.statement import ZERO
 from sealtrail_processor import rebuild
+from sealtrail_processor.breaker import Death
 from sealtrail_processor.model import Log
 from sealtrail_processor.sink import ClickHouseSink
 from sealtrail_processor.store import ClickHouseStore
@@ -123,6 +124,32 @@ def test_the_first_receipt_counts_whatever_a_later_writers_clock_says(
     store.command("OPTIMIZE TABLE sealtrail.receipts FINAL")
     found = rebuild.receipts(store, log, [0, 1, 2, 3], NOW + 99)
     assert found == {0: NOW, 1: NOW, 2: NOW, 3: NOW - 50}
+
+
+def test_deaths_come_back_once_and_only_those_that_still_matter(
+    store: ClickHouseStore, maker: Make
+):
+    log = maker().log
+    deaths = [
+        Death(log, 0, 4, "WORK", "w-1"),
+        Death(log, 5, 9, "WAIT", "w-2"),
+        Death(log, 7, 7, "FAULT", "w-3"),
+    ]
+    for death in [*deaths, deaths[1]]:
+        rebuild.add_death(store, death)
+    found = rebuild.deaths(store, log, 5)
+    assert sorted(found, key=lambda d: d.mark) == deaths[1:]
+    assert rebuild.deaths(store, Log(log.log_id, log.topic, 9), 0) == []
+
+
+def test_it_is_known_whether_anything_of_a_message_is_stored(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    judged = m.accept(1, 1)
+    sink.write(m.flush(judged[:1]))
+    at = [j.message.offset for j in judged]
+    assert [rebuild.holds(store, m.log, offset) for offset in at] == [True, False]
 
 
 def test_key_records_come_back_in_order_of_arrival(store: ClickHouseStore, maker: Make):
