@@ -278,12 +278,16 @@ class KafkaPublisher:
     Args:
         config: librdkafka's, with bootstrap.servers.
         queue: messages that may wait for the broker.
+        timeout_s: how long one may wait before it is given up, seconds.
     """
 
-    def __init__(self, config: Mapping[str, Any], queue: int = 50_000) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], queue: int = 50_000, timeout_s: float = 300.0
+    ) -> None:
         self.failed = 0
         self._config = dict(config)
         self._queue = queue
+        self._timeout_s = timeout_s
         self._watched = connections.Watched(config)
         # Several threads publish; one of them may take a new client.
         self._lock = threading.Lock()
@@ -299,7 +303,7 @@ class KafkaPublisher:
                 "linger.ms": 5,
                 "queue.buffering.max.messages": self._queue,
                 "message.max.bytes": 9 * 2**20,
-                "delivery.timeout.ms": 300_000,
+                "delivery.timeout.ms": round(self._timeout_s * 1000),
             },
             logger=rdkafka,
         )

@@ -2,8 +2,10 @@
 
 - A parent that this worker committed lately is compared in memory: leaf hash and time are those of
   the bytes that were hashed and stored. All others are asked of the store, many ids in one query.
-- Not there: POSITION when the parent's chain is held here and has come past it, else PENDING;
-  asked again after 0.2 s, doubling to 60 s. After the window: LOST_WITH_PRODUCER when the parent's
+- Not there: POSITION when the parent's chain has come past it, here or by what its worker tells
+  (`heads`), else PENDING;
+  asked again after 0.2 s, doubling to 60 s, and at once when another worker tells that the parent's
+  chain came past it (`heads`). After the window: LOST_WITH_PRODUCER when the parent's
   chain fell silent unclosed before it came so far, else ORPHAN; and still asked now and then, since
   a parent may come late.
 - Of another tenant's events nothing is told, but to a child that proves by the leaf hash (which is
@@ -35,9 +37,10 @@ from sealtrail_processor.recent import Recent
 from sealtrail_processor.suspects import Suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sealtrail_processor.edges import Decision, Edge, Stored
+    from sealtrail_processor.heads import Heads
     from sealtrail_processor.link_store import LinkStore
     from sealtrail_processor.metrics import Metrics
     from sealtrail_processor.model import Flush
@@ -50,16 +53,22 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 60.0
 GIVE_UP_WINDOWS = 144
 AT_ONCE = 10_000
+NO_CHAIN = -1
 _TAKEN = (Disposition.ACCEPTED, Disposition.RELEASED)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
-    """A reference whose parent is not there; pause in seconds, verdict as last written."""
+    """A reference whose parent is not there; pause in seconds, verdict as last written.
+
+    ticket: of its entry in the heap; others of it are void.
+    """
 
     edge: Edge
     pause_s: float = FIRST_RETRY_S
     verdict: Verdict | None = None
+    ticket: int = -1
+    woken: bool = False
 
 
 class Linker:
@@ -71,6 +80,7 @@ class Linker:
         metrics: counts verdicts.
         settings: windows and bounds.
         chain_of: chain state by the 82 bits of an event id, of this worker's partitions.
+        heads: what other workers tell of theirs.
         now: microseconds since 1970.
     """
 
@@ -81,6 +91,7 @@ class Linker:
         metrics: Metrics,
         settings: WorkerSettings,
         chain_of: Callable[[int], Any],
+        heads: Heads,
         now: Clock,
     ) -> None:
         self._store = store
@@ -88,11 +99,15 @@ class Linker:
         self._metrics = metrics
         self._settings = settings
         self._chain_of = chain_of
+        self._heads = heads
         self._now = now
         self._recent = Recent(settings.links_recent_events)
         self._suspects = Suspects(self._store, reports, settings)
         self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=256)
         self._heap: list[tuple[float, int, Waiting]] = []
+        # The same by the chain that they wait for.
+        self._by_chain: dict[int, set[Waiting]] = {}
+        self._open = 0
         self._count = itertools.count()
         self._unread: dict[tuple[str, int], Log] = {}
         self._verdicts: list[Decision] = []
@@ -146,10 +161,11 @@ class Linker:
         for edge in self._arrived(wait_s):
             self._wait(Waiting(edge), 0.0)
         self._reread()
+        self._wake()
         self._ask()
         self._write()
         self._suspects.turn(self._now())
-        self._metrics.links_pending.set(len(self._heap))
+        self._metrics.links_pending.set(self._open)
 
     def _arrived(self, wait_s: float) -> list[Edge]:
         arrived: list[Edge] = []
@@ -180,7 +196,7 @@ class Linker:
         return rest
 
     def _reread(self) -> None:
-        while self._unread and len(self._heap) < self._settings.links_pending_max // 2:
+        while self._unread and self._open < self._settings.links_pending_max // 2:
             key, at = self._unread.popitem()
             since = self._now() - round(self._settings.links_rebuild_s * 1e6)
             limit = self._settings.links_pending_max
@@ -195,15 +211,40 @@ class Linker:
                 log.info("partition %d: %d links wait for a verdict", at.partition, len(waiting))
 
     def _wait(self, waiting: Waiting, pause_s: float) -> None:
-        if len(self._heap) >= self._settings.links_pending_max:
+        if self._open >= self._settings.links_pending_max:
             self._missed(waiting.edge.log)
             return
-        heapq.heappush(self._heap, (time.monotonic() + pause_s, next(self._count), waiting))
+        self._open += 1
+        self._by_chain.setdefault(_place(waiting.edge)[0], set()).add(waiting)
+        self._schedule(waiting, pause_s)
+
+    def _schedule(self, waiting: Waiting, pause_s: float) -> None:
+        waiting.ticket = next(self._count)
+        heapq.heappush(self._heap, (time.monotonic() + pause_s, waiting.ticket, waiting))
+
+    def _wake(self) -> None:
+        """Who waits for an event that another worker has committed is due now."""
+        for head in self._heads.read():
+            for waiting in self._by_chain.get(head.prefix, ()):
+                _, seq = _place(waiting.edge)
+                # Once: whoever may write to the topic could have the store asked without end.
+                if not waiting.woken and seq < head.next_seq:
+                    waiting.woken = True
+                    self._schedule(waiting, 0.0)
+
+    def _due(self) -> Iterator[Waiting]:
+        while self._heap and self._heap[0][0] <= time.monotonic():
+            _, ticket, waiting = heapq.heappop(self._heap)
+            if ticket == waiting.ticket:
+                self._open -= 1
+                chain = _place(waiting.edge)[0]
+                self._by_chain[chain].discard(waiting)
+                if not self._by_chain[chain]:
+                    del self._by_chain[chain]
+                yield waiting
 
     def _ask(self) -> None:
-        due: list[Waiting] = []
-        while self._heap and self._heap[0][0] <= time.monotonic() and len(due) < AT_ONCE:
-            due.append(heapq.heappop(self._heap)[2])
+        due = list(itertools.islice(self._due(), AT_ONCE))
         if not due:
             return
         try:
@@ -237,18 +278,19 @@ class Linker:
             waiting.pause_s = min(waiting.pause_s * 2, longest)
 
     def _open_verdict(self, edge: Edge) -> Verdict:
-        try:
-            prefix, seq = ids.parse(edge.parent_id)
-        except MalformedError:
-            return Verdict.PENDING
+        prefix, seq = _place(edge)
         state = self._chain_of(prefix)
-        return Verdict.POSITION if state is not None and seq < state.next_seq else Verdict.PENDING
+        if state is None:
+            passed = self._heads.passed(prefix, seq, edge.tenant)
+        else:
+            # Of another tenant's chains nothing is told, not even how far they are.
+            passed = seq < state.next_seq and state.identity.tenant == edge.tenant
+        return Verdict.POSITION if passed else Verdict.PENDING
 
     def _lost(self, edge: Edge) -> Verdict:
         """ORPHAN, or LOST_WITH_PRODUCER when the parent's producer fell silent before it."""
-        try:
-            prefix, seq = ids.parse(edge.parent_id)
-        except MalformedError:
+        prefix, seq = _place(edge)
+        if prefix == NO_CHAIN:
             return Verdict.ORPHAN
         chain = self._store.silent_since(prefix, edge.tenant)
         if chain is None:
@@ -316,3 +358,11 @@ class Linker:
             entries = [(e.offset, f, e.tenant) for e, f in self._found if e.log == log_]
             self._reports.write(log_, entries, "linker")
             self._found = [(e, f) for e, f in self._found if e.log != log_]
+
+
+def _place(edge: Edge) -> tuple[int, int]:
+    """Chain (its first 82 bits) and sequence number of a parent; NO_CHAIN when it is no id."""
+    try:
+        return ids.parse(edge.parent_id)
+    except MalformedError:
+        return NO_CHAIN, 0

@@ -173,6 +173,23 @@ class MemoryBroker:
 
 
 @dataclass
+class MemoryHeads:
+    """The heads topic, and what is on it unread."""
+
+    unread: list[bytes] = field(default_factory=list)
+    there: bool = True
+
+    def present(self) -> bool:
+        """HeadsTopic.present."""
+        return self.there
+
+    def read(self) -> list[bytes]:
+        """HeadsTopic.read."""
+        found, self.unread = self.unread, []
+        return found
+
+
+@dataclass
 class MemoryMarks:
     """The mark of a worker, and deaths of others that wait to be found."""
 

@@ -44,6 +44,9 @@ class WorkerSettings(CommonSettings):
     links_rebuild_s: float = Field(
         default=86_400, gt=0, description="how far back a restarted linker looks for open links"
     )
+    heads_max: int = Field(
+        default=200_000, ge=0, description="chains of other workers whose positions are kept"
+    )
     links_recent_events: int = Field(
         default=100_000, ge=0, description="events whose leaf hashes the linker keeps in memory"
     )

@@ -16,6 +16,7 @@ from sealtrail.settings import load
 from sealtrail_processor import logs
 from sealtrail_processor.breaker import Marks, WaitingStore
 from sealtrail_processor.health import HealthServer
+from sealtrail_processor.kafka_heads import HEADS_QUEUE, HEADS_TIMEOUT_S, KafkaHeads
 from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide, KeysTopic
 from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.ledger import StoredKeys, StoreLedger
@@ -91,6 +92,8 @@ def connect(settings: WorkerSettings) -> Outside:
         broker,
         keys,
         KafkaPublisher(config),
+        KafkaHeads(config, settings.heads_topic),
+        KafkaPublisher(config, queue=HEADS_QUEUE, timeout_s=HEADS_TIMEOUT_S),
         marks,
         lambda: check_tables(settings, store),
         now_us,

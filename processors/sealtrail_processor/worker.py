@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sealtrail.errors import SealtrailError
 from sealtrail.validate import Place
 from sealtrail_processor import clock, timers
+from sealtrail_processor.heads import Heads
 from sealtrail_processor.judge import Rules
 from sealtrail_processor.link_store import LinkStore
 from sealtrail_processor.links import Linker
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sealtrail_processor.breaker import Marks
+    from sealtrail_processor.heads import HeadsTopic
     from sealtrail_processor.kafka_io import KafkaSide
     from sealtrail_processor.keys_reader import KeysReader
     from sealtrail_processor.ports import Clock, Ledger, Publisher
@@ -51,6 +53,7 @@ class Outside:
     """What a worker is wired to (`wiring.connect` makes the real ones; tests replace some).
 
     Args:
+        heads_publisher: apart from `publisher`: heads may be dropped, and hold up nothing.
         tables: raises ConfigurationError unless the store's tables are of this version.
     """
 
@@ -60,6 +63,8 @@ class Outside:
     broker: KafkaSide
     keys: KeysReader
     publisher: Publisher
+    heads: HeadsTopic
+    heads_publisher: Publisher
     marks: Marks
     tables: Callable[[], None]
     now: Clock
@@ -94,12 +99,16 @@ class Worker:
             quarantine_topic=settings.quarantine_topic,
             now=outside.now,
         )
+        self._heads = Heads(
+            outside.heads, outside.heads_publisher, settings.heads_topic, settings.heads_max
+        )
         self._linker = Linker(
             LinkStore(outside.store),
             self._reports,
             self.metrics,
             settings,
             self.chain_of,
+            self._heads,
             outside.now,
         )
         self._timers = timers.Timers(settings)
@@ -263,6 +272,9 @@ class Worker:
         self._reports.committed(flush)
         self._timers.committed(flush)
         self._linker.committed(flush)
+        partition = self.partitions.get(flush.log.partition)
+        if partition is not None:
+            self._heads.committed(flush, partition.chains)
 
     def _report(self, log_: Log, offset: int, finding: Finding) -> None:
         self._reports.write(log_, [(offset, finding, "")], "timer")
@@ -370,6 +382,7 @@ class Worker:
         self._linker.stop()
         self._flushing.shutdown(wait=False, cancel_futures=True)
         self.outside.publisher.close(2.0)
+        self.outside.heads_publisher.close(0.0)
 
 
 def _us(seconds: float) -> int:

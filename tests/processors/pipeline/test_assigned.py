@@ -10,11 +10,14 @@ import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND, raw
 
+from sealtrail import ids
 from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail_processor import heads
 from sealtrail_processor.breaker import Death, Suspicion
 from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.memory import (
     MemoryBroker,
+    MemoryHeads,
     MemoryKeys,
     MemoryLedger,
     MemoryMarks,
@@ -53,6 +56,7 @@ class House:
         self.now = world.NOW + SECOND
         self.store, self.ledger, self.broker = Rows(), MemoryLedger(), MemoryBroker()
         self.publisher, self.topic = MemoryPublisher(), MemoryKeys()
+        self.heads, self.heads_publisher = MemoryHeads(), MemoryPublisher()
         self.marks = MemoryMarks()
         self.wrong_tables = ""
         keys = KeysReader(
@@ -65,6 +69,8 @@ class House:
             self.broker,  # type: ignore[arg-type] # the part of it that counts
             keys,
             self.publisher,
+            self.heads,
+            self.heads_publisher,
             self.marks,  # type: ignore[arg-type] # the part of it that counts
             self.check_tables,
             lambda: self.now,
@@ -184,6 +190,21 @@ def test_gaps_become_rows_and_alerts_once(house: House) -> None:
     house.look_around()
     assert [(t, r["code"]) for t, r in house.store.inserted] == [("findings", "GAP")]
     assert len(house.publisher.sent) == 1
+
+
+def test_other_workers_are_told_how_far_chains_have_come(house: House) -> None:
+    producer = world.Producer()
+    house.worker.assign(world.TOPIC, [1])
+    house.worker.process(1, house.append(producer.send(), producer.send()))
+    assert house.publisher.sent == []
+    [message] = house.heads_publisher.sent
+    assert message.topic == house.worker.settings.heads_topic
+    [head] = heads.unpack(message.value)
+    [chain] = house.worker.partitions[1].chains.by_id.values()
+    assert (head.prefix, head.next_seq) == (ids.chain_prefix(chain.chain_id), chain.next_seq)
+    house.heads.there = False
+    house.worker.process(1, house.append(producer.send()))
+    assert len(house.heads_publisher.sent) == 1
 
 
 def test_another_broker_is_noticed_without_messages(house: House) -> None:

@@ -16,8 +16,10 @@ from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
 from sealtrail_processor.cycles import find_cycle
 from sealtrail_processor.edges import Edge, Stored, compare, of_batch
+from sealtrail_processor.heads import Head, Heads, pack, tenant_tag
 from sealtrail_processor.link_store import LinkStore
 from sealtrail_processor.links import Linker
+from sealtrail_processor.memory import MemoryHeads, MemoryPublisher
 from sealtrail_processor.metrics import Metrics
 from sealtrail_processor.settings import WorkerSettings
 
@@ -80,12 +82,14 @@ class Bench:
         self.reports = FakeReports()
         self.now = world.NOW + SECOND
         self.scene = Scene()
+        self.topic = MemoryHeads()
         self.linker = Linker(
             self.store,
             self.reports,  # type: ignore[arg-type] # what the linker uses of it
             Metrics(),
             WorkerSettings(**settings),
             self.chain_of,
+            Heads(self.topic, MemoryPublisher(), "provenance.heads", 1000),
             lambda: self.now,
         )
         self.partition: Any = None
@@ -161,6 +165,57 @@ def test_position_when_the_chain_is_past_it_but_its_row_is_not_seen() -> None:
     bench.commit(one.send(), batch_of(two, (first_event(one),)))
     bench.turn()
     assert bench.store.verdicts == {(two.chain_id, 0, 0): "POSITION"}
+
+
+def told(parent: ParentRef, next_seq: int, tenant: str = "default") -> bytes:
+    """What another worker says of the parent's chain."""
+    prefix, _ = ids.parse(parent.event_id)
+    return pack(3, 17, [Head(prefix, next_seq, tenant_tag(tenant))])
+
+
+def test_a_parent_that_another_worker_commits_is_asked_for_at_once() -> None:
+    bench = Bench()
+    two = world.Producer(nonce=world.digest("two"))
+    parent = first_event(world.Producer())
+    bench.commit(batch_of(two, (parent,)))
+    bench.turn()
+    bench.turn()
+    assert bench.store.asked == 1  # the next time is after a pause
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.topic.unread = [told(parent, 0)]
+    bench.turn()
+    assert bench.store.asked == 1  # not so far yet
+    bench.topic.unread = [told(parent, 1)]
+    bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+    assert bench.linker._open == 0
+    assert bench.linker._by_chain == {}
+
+
+@pytest.mark.parametrize(
+    ("next_seq", "tenant", "verdict"),
+    [(1, "default", "POSITION"), (0, "default", "PENDING"), (1, "other", "PENDING")],
+)
+def test_position_by_the_word_of_another_worker(next_seq: int, tenant: str, verdict: str) -> None:
+    bench = Bench()
+    two = world.Producer(nonce=world.digest("two"))
+    parent = first_event(world.Producer())
+    bench.topic.unread = [told(parent, next_seq, tenant)]
+    bench.turn()
+    bench.commit(batch_of(two, (parent,)))
+    bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): verdict}
+
+
+def test_whoever_writes_to_the_topic_cannot_have_the_store_asked_without_end() -> None:
+    bench = Bench()
+    parent = first_event(world.Producer())
+    bench.commit(batch_of(world.Producer(nonce=world.digest("two")), (parent,)))
+    bench.turn()
+    for number in range(1, 50):
+        bench.topic.unread = [told(parent, number)]
+        bench.turn()
+    assert bench.store.asked == 2
 
 
 @pytest.mark.parametrize("wrong", ["leaf", "time"])
