@@ -53,8 +53,8 @@ test-install: $(READY) ## Install each extra into a clean environment and import
 	$(BIN)/python -m pytest tests/install $(PYTEST)
 
 .PHONY: test-integration
-test-integration: $(READY) ## Run the whole pipeline with every attack hidden in honest traffic
-	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py $(PYTEST)
+test-integration: $(READY) ## Run the whole pipeline with every attack hidden in honest traffic, and real servers (Java, Maven)
+	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py tests/real $(PYTEST)
 
 .PHONY: catalogue
 catalogue: $(READY) ## Throw all 84 rows of tests/catalogue.toml at the system and print what happened (ROWS="A1 B3")
@@ -82,6 +82,10 @@ lock: ## Resolve pyproject.toml anew into the hash-pinned requirements/*.txt
 	$(COMPILE) --constraint requirements/all.txt --output-file requirements/base.txt
 	for extra in producer processor auditor local signers; do \
 		$(COMPILE) --extra $$extra --constraint requirements/all.txt --output-file requirements/$$extra.txt; done
+
+.PHONY: server-sums
+server-sums: $(READY) ## Fetch Kafka and Apicurio as their pom.xml name them, and pin the SHA-256 of each file anew
+	$(BIN)/python -m sealtrail_local.real.fetch
 
 .PHONY: clean
 clean: ## Remove the environment and everything that was built

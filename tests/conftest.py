@@ -2,18 +2,28 @@
 
 import contextlib
 import os
+import random
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from sealtrail_local.processes import ProcessId
+
+# Below those that the system gives to outgoing connections: what starts, or is killed and comes
+# back, shall find its port free.
+PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The embedded stack, running.
+    """A local stack, running.
 
     Attributes:
         env: SEALTRAIL_* variables for everything that shall use it.
@@ -23,14 +33,68 @@ class Stack:
     env: dict[str, str]
     state_dir: Path
 
+    def pid(self, name: str) -> int:
+        """Of a process: broker, registry, store; real brokers are broker-1, broker-2, broker-3."""
+        return self._process(name).pid
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        process = self._process(name)
+        process.signal(signal.SIGKILL)
+        assert process.ended(20)
+
+    def stop(self, name: str) -> None:
+        """SIGTERM, and wait until the process is gone."""
+        assert self._process(name).stop(60)
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: it holds its connections and answers nobody."""
+        assert self._process(name).signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        assert self._process(name).signal(signal.SIGCONT)
+
+    def start(self, name: str) -> None:
+        """Start a process that was stopped or killed, and wait until it answers."""
+        from sealtrail.settings import load
+        from sealtrail_local import stack as stack_module
+        from sealtrail_local.settings import LocalSettings
+
+        stack_module.start(load(LocalSettings, self.env), name)
+
+    def _process(self, name: str) -> "ProcessId":
+        from sealtrail_local.processes import read_pid_file
+
+        found = read_pid_file(self.state_dir / "run" / f"{name}.json")
+        assert found is not None, f"no {name} was started"
+        return found
+
 
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that are free just now, all different."""
+    found: list[int] = []
     with contextlib.ExitStack() as open_sockets:
-        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
+        for port in random.sample(PORTS, 200):
+            with contextlib.suppress(OSError):
+                open_sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise AssertionError("no free ports")
+
+
+def free_block() -> int:
+    """A port from which on real brokers find all that they need."""
+    for first in random.sample(PORTS, 100):
+        with contextlib.ExitStack() as open_sockets:
+            try:
+                for port in (first + 10 * broker + k for broker in range(3) for k in range(3)):
+                    open_sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no free ports")
 
 
 def stack_variables(folder: Path) -> dict[str, str]:
@@ -45,9 +109,30 @@ def stack_variables(folder: Path) -> dict[str, str]:
     }
 
 
+def real_variables(folder: Path, brokers: int = 1) -> dict[str, str]:
+    """As `stack_variables`, for real servers."""
+    cache = os.environ.get("SEALTRAIL_CACHE_DIR")
+    return (
+        stack_variables(folder)
+        | {
+            "SEALTRAIL_LOCAL_KAFKA_PORT": str(free_block()),
+            "SEALTRAIL_LOCAL_SERVERS": "real",
+            "SEALTRAIL_LOCAL_BROKERS": str(brokers),
+            # Three brokers and a registry start at once, on a machine that has other work to do.
+            "SEALTRAIL_LOCAL_START_SECONDS": "180",
+        }
+        | ({"SEALTRAIL_CACHE_DIR": cache} if cache else {})
+    )
+
+
 @contextlib.contextmanager
-def running_stack() -> Iterator[Stack]:
-    """An embedded stack on free ports, in a folder that is removed at the end."""
+def running_stack(*, real: bool = False, brokers: int = 1) -> Iterator[Stack]:
+    """A stack on free ports, in a folder that is removed at the end.
+
+    Args:
+        real: Apache Kafka and Apicurio Registry instead of the embedded servers.
+        brokers: how many real brokers.
+    """
     from sealtrail.settings import load
     from sealtrail_local import envfile
     from sealtrail_local import stack as stack_module
@@ -55,11 +140,13 @@ def running_stack() -> Iterator[Stack]:
 
     # A short path of its own: pytest's would be kept after the run.
     with tempfile.TemporaryDirectory(prefix="sealtrail-stack-") as folder:
-        settings = load(LocalSettings, stack_variables(Path(folder)))
+        place = Path(folder)
+        variables = real_variables(place, brokers) if real else stack_variables(place)
+        settings = load(LocalSettings, variables)
         try:
             running = stack_module.up(settings, print)
             env = {"SEALTRAIL_STATE_DIR": folder, **envfile.variables(running)}
-            yield Stack(env=env, state_dir=Path(folder))
+            yield Stack(env=env, state_dir=place)
         finally:
             stack_module.down(settings, print)
 
@@ -68,6 +155,20 @@ def running_stack() -> Iterator[Stack]:
 def stack() -> Iterator[Stack]:
     """The embedded stack, from its first use to the last test."""
     with running_stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real_stack() -> Iterator[Stack]:
+    """A stack of real servers with one broker, from its first use to the last test."""
+    with running_stack(real=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def real_cluster() -> Iterator[Stack]:
+    """A stack of real servers with three brokers, of a module's own: its tests may break it."""
+    with running_stack(real=True, brokers=3) as running:
         yield running
 
 

@@ -10,13 +10,14 @@ from typing import Final, Literal
 
 from sealtrail.errors import UnavailableError
 
-Kind = Literal["schemas", "clickhouse", "kafka", "samples"]
+Kind = Literal["schemas", "clickhouse", "kafka", "registry", "samples"]
 
 # kind -> (place in site-packages, place in a checkout)
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "schemas": ("sealtrail/schemas", "schemas/avro"),
     "clickhouse": ("sealtrail/clickhouse", "deploy/clickhouse"),
     "kafka": ("sealtrail/kafka", "deploy/kafka"),
+    "registry": ("sealtrail/registry", "deploy/registry"),
     "samples": ("sealtrail_producer/samples", "samples"),
 }
 
@@ -25,8 +26,8 @@ def path(kind: Kind, *names: str) -> Path:
     """Where a data file or folder of Sealtrail lies.
 
     Args:
-        kind: "schemas" (Avro), "clickhouse" (DDL, storage policy), "kafka" (topics)
-            or "samples".
+        kind: "schemas" (Avro), "clickhouse" (DDL, storage policy), "kafka" and "registry"
+            (topics; versions and configuration of the servers) or "samples".
         names: path below it; without any, the folder of that kind.
 
     Raises:

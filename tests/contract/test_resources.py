@@ -9,7 +9,7 @@ from sealtrail.errors import UnavailableError
 
 
 def test_each_kind_is_there() -> None:
-    for kind in ("schemas", "clickhouse", "kafka", "samples"):
+    for kind in ("schemas", "clickhouse", "kafka", "registry", "samples"):
         assert resources.path(kind).is_dir()
     assert resources.path("schemas", "ProvenanceEvent.avsc").is_file()
 

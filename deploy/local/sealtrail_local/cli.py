@@ -1,8 +1,10 @@
-"""`sealtrail local`: the embedded stack."""
+"""`sealtrail local`: the servers of this machine."""
 
 import importlib
 import logging
+import os
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -16,19 +18,30 @@ if TYPE_CHECKING:
 
 @click.group("local")
 def local_command() -> None:
-    """Start, stop and show the embedded stack: broker, schema registry and store on this machine.
+    """Start, stop and show broker, schema registry and store on this machine.
 
-    For trying out and for tests. The broker keeps its messages in memory only.
+    For trying out and for tests. Unless --real is given, the broker keeps its
+    messages in memory only.
     """
 
 
 @local_command.command("up")
+@click.option(
+    "--real/--embedded",
+    "real",
+    default=None,
+    help="Apache Kafka and Apicurio Registry (Java, fetched by Maven), or embedded servers.",
+)
+@click.option("--brokers", type=click.Choice(["1", "3"]), help="How many Kafka brokers.")
 @pass_output
-def up_command(output: Output) -> int:
-    """Start what does not run and wait until it answers."""
+def up_command(output: Output, *, real: bool | None, brokers: str | None) -> int:
+    """Start what does not run and wait until it answers; without options, what ran last."""
     from sealtrail_local import envfile, stack
 
-    settings = stack.up(_settings(), output.remark)
+    chosen = {} if real is None else {"local_servers": "real" if real else "embedded"}
+    if brokers is not None:
+        chosen["local_brokers"] = brokers
+    settings = stack.up(_settings(chosen), output.remark)
     code = _show(output, settings)
     output.line(f"addresses and passwords: {envfile.path(settings)}")
     return code
@@ -44,7 +57,7 @@ def status_command(output: Output) -> int:
 @local_command.command("down")
 @pass_output
 def down_command(output: Output) -> None:
-    """Stop the processes. Store and registry keep their data; the broker forgets its messages."""
+    """Stop the processes. All keep their data but the embedded broker, which forgets."""
     from sealtrail_local import stack
 
     stopped = stack.down(_settings(), output.remark)
@@ -100,11 +113,13 @@ def store_command() -> None:
     main.run(_settings())
 
 
-def _settings() -> "LocalSettings":
-    from sealtrail.settings import load
+def _settings(chosen: Mapping[str, str] | None = None) -> "LocalSettings":
+    """What the environment and local.env say, and above both the options of a command."""
+    from sealtrail.settings import load, variable
     from sealtrail_local.settings import LocalSettings
 
-    return load(LocalSettings)
+    options = {variable(field): value for field, value in (chosen or {}).items()}
+    return load(LocalSettings, {**os.environ, **options})
 
 
 def _show(output: Output, settings: "LocalSettings") -> int:

@@ -1,4 +1,4 @@
-"""local.env: where the embedded stack listens and the passwords it generated.
+"""local.env: where the local stack listens and the passwords it generated.
 
 `sealtrail.settings` reads the file by itself, so that every other command finds the stack. Only
 its owner may read it.
@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from sealtrail_local import addresses
 from sealtrail_local.settings import LocalSettings
 
 _HEADER: Final = "# Written by `sealtrail local up`; the real environment wins over it.\n"
@@ -35,18 +36,19 @@ def with_passwords(settings: LocalSettings) -> LocalSettings:
 
 def variables(settings: LocalSettings) -> dict[str, str]:
     """What other processes need to use the stack, by name of the variable."""
-    host = "127.0.0.1"
     return {
-        "SEALTRAIL_KAFKA_BOOTSTRAP": f"{host}:{settings.local_kafka_port}",
-        "SEALTRAIL_REGISTRY_URL": f"http://{host}:{settings.local_registry_port}",
-        "SEALTRAIL_STORE_URL": f"http://{host}:{settings.local_store_port}",
+        "SEALTRAIL_KAFKA_BOOTSTRAP": addresses.bootstrap(settings),
+        "SEALTRAIL_REGISTRY_URL": addresses.registry(settings),
+        "SEALTRAIL_STORE_URL": addresses.store(settings),
         "SEALTRAIL_STORE_USER": settings.store_user,
         "SEALTRAIL_STORE_PASSWORD": settings.store_password.get_secret_value(),
         "SEALTRAIL_STORE_DATABASE": settings.store_database,
         "SEALTRAIL_ANALYST_USER": settings.analyst_user,
         "SEALTRAIL_ANALYST_PASSWORD": settings.analyst_password.get_secret_value(),
         "SEALTRAIL_PARTITIONS": str(settings.partitions),
-        # So that `status` and `down` find a stack that was started on other ports.
+        # So that `status` and `down` find a stack that was started in another way.
+        "SEALTRAIL_LOCAL_SERVERS": settings.local_servers,
+        "SEALTRAIL_LOCAL_BROKERS": str(settings.local_brokers),
         "SEALTRAIL_LOCAL_KAFKA_PORT": str(settings.local_kafka_port),
         "SEALTRAIL_LOCAL_REGISTRY_PORT": str(settings.local_registry_port),
         "SEALTRAIL_LOCAL_STORE_PORT": str(settings.local_store_port),

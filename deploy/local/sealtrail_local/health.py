@@ -1,11 +1,13 @@
 """Whether a process of the stack answers, and what it says of itself."""
 
+import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
 from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail_local import addresses
 from sealtrail_local.broker import topics
 from sealtrail_local.settings import LocalSettings
 
@@ -16,48 +18,78 @@ Check = Callable[[LocalSettings], str]
 
 
 def cluster_id(settings: LocalSettings) -> str:
-    """Id of the running broker; each start has another.
+    """Id of the running brokers; each start of the embedded one has another.
 
     Raises:
         UnavailableError: it does not answer.
     """
-    return _metadata(settings)[0]
+    return _metadata(addresses.bootstrap(settings))[0]
 
 
 def broker(settings: LocalSettings) -> str:
-    """Ask the broker for its topics.
+    """Ask the embedded broker for its topics.
 
     Raises:
         UnavailableError: no answer.
         ConfigurationError: other topics than the settings say.
     """
-    identity, found = _metadata(settings)
-    wanted = topics(settings)
-    wrong = [name for name, count in wanted.items() if found.get(name) != count]
+    identity, _ = _metadata(addresses.bootstrap(settings))
+    wrong = other_topics(settings)
     if wrong:
         raise ConfigurationError(
             f"the running broker has other topics than the settings say: {', '.join(wrong)}",
             hint="`sealtrail local down`, then `up`, makes them anew",
         )
-    return f"cluster {identity}, {len(wanted)} topics"
+    return f"cluster {identity}, {len(topics(settings))} topics"
 
 
-def _metadata(settings: LocalSettings) -> tuple[str, dict[str, int]]:
-    from confluent_kafka import KafkaException
+def real_broker(settings: LocalSettings, *, number: int) -> str:
+    """Ask one of the real brokers who belongs to its cluster.
+
+    Raises:
+        UnavailableError: no answer, or the cluster does not know it yet.
+    """
+    port = addresses.broker_port(settings, number)
+    # librdkafka would try for seconds what a refused connection says at once.
+    try:
+        socket.create_connection((addresses.HOST, port), _TIMEOUT_S).close()
+    except OSError as error:
+        raise UnavailableError(f"broker {number} does not answer: {error.strerror}") from error
+    identity, answer = _metadata(f"{addresses.HOST}:{port}")
+    if number not in answer.brokers:
+        raise UnavailableError(f"broker {number} is not in its cluster yet")
+    return f"cluster {identity}, broker {number} of {len(answer.brokers)}"
+
+
+def other_topics(settings: LocalSettings) -> list[str]:
+    """Topics that are missing or have another number of partitions than the settings say.
+
+    Raises:
+        UnavailableError: no answer.
+    """
+    _, answer = _metadata(addresses.bootstrap(settings))
+    found = {name: len(topic.partitions) for name, topic in answer.topics.items()}
+    return [name for name, count in topics(settings).items() if found.get(name) != count]
+
+
+def admin(bootstrap: str) -> Any:
+    """An administrator's client of the stack's brokers."""
     from confluent_kafka.admin import AdminClient
 
-    client = AdminClient(
-        {
-            "bootstrap.servers": f"127.0.0.1:{settings.local_kafka_port}",
-            "log_level": 0,  # a broker that is not up yet is no news
-        }
-    )
+    # A broker that is not up yet is no news.
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
+def _metadata(bootstrap: str) -> tuple[str, Any]:
+    from confluent_kafka import KafkaException
+
+    # Kept in a name: one that is collected takes its answer along.
+    client = admin(bootstrap)
     try:
         answer = client.list_topics(timeout=_TIMEOUT_S)
     except KafkaException as error:
         raise UnavailableError(f"the broker does not answer: {error}") from error
-    found = {name: len(topic.partitions) for name, topic in answer.topics.items()}
-    return str(answer.cluster_id), found
+    return str(answer.cluster_id), answer
 
 
 def registry(settings: LocalSettings) -> str:
@@ -66,7 +98,7 @@ def registry(settings: LocalSettings) -> str:
     Raises:
         UnavailableError: no answer.
     """
-    url = f"http://127.0.0.1:{settings.local_registry_port}/subjects"
+    url = f"{addresses.registry(settings)}/subjects"
     try:
         subjects = httpx.get(url, timeout=_TIMEOUT_S).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
@@ -85,7 +117,7 @@ def store(settings: LocalSettings) -> str:
 
 
 def ask_store(settings: LocalSettings, sql: str, timeout_s: float) -> str:
-    """Run one query on the embedded store as its writer.
+    """Run one query on the store as its writer.
 
     Args:
         settings: with the writer's password.
@@ -100,7 +132,7 @@ def ask_store(settings: LocalSettings, sql: str, timeout_s: float) -> str:
         "X-ClickHouse-User": settings.store_user,
         "X-ClickHouse-Key": settings.store_password.get_secret_value(),
     }
-    url = f"http://127.0.0.1:{settings.local_store_port}/?wait_end_of_query=1"
+    url = f"{addresses.store(settings)}/?wait_end_of_query=1"
     try:
         answer = httpx.post(url, content=sql.encode(), headers=headers, timeout=timeout_s)
     except httpx.HTTPError as error:

@@ -51,13 +51,25 @@ class ProcessId:
         Returns:
             Whether it went by itself.
         """
-        if self._signal(signal.SIGTERM) and not self._gone_within(grace_s):
-            self._signal(signal.SIGKILL)
-            self._gone_within(grace_s)
-            return False
-        return True
+        return not self.signal(signal.SIGTERM) or self.ended(grace_s)
 
-    def _signal(self, number: signal.Signals) -> bool:
+    def ended(self, grace_s: float) -> bool:
+        """Wait for the end of one that was told to go; kill it if that takes too long.
+
+        Args:
+            grace_s: seconds before SIGKILL.
+
+        Returns:
+            Whether it went by itself.
+        """
+        if self._gone_within(grace_s):
+            return True
+        self.signal(signal.SIGKILL)
+        self._gone_within(grace_s)
+        return False
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send it a signal; whether it was still there."""
         # A pidfd is bound to the process: no reuse of the pid can slip in between look and kill.
         try:
             descriptor = os.pidfd_open(self.pid)

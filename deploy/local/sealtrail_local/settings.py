@@ -1,5 +1,8 @@
-"""Settings of the embedded stack: `SEALTRAIL_LOCAL_*`."""
+"""Settings of the local stack: `SEALTRAIL_LOCAL_*`."""
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -7,14 +10,39 @@ from pydantic import Field, model_validator
 from sealtrail.settings import CommonSettings
 
 
-class LocalSettings(CommonSettings):
-    """Where the embedded broker, registry and store listen, and what they may take."""
+def default_cache_dir(environ: Mapping[str, str]) -> Path:
+    """Folder of what was downloaded (XDG Base Directory specification)."""
+    base = environ.get("XDG_CACHE_HOME", "")
+    # The specification has relative values ignored.
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return root / "sealtrail"
 
+
+class LocalSettings(CommonSettings):
+    """Where broker, registry and store listen on this machine, and what they may take."""
+
+    local_servers: Literal["embedded", "real"] = Field(
+        default="embedded",
+        description="broker and registry: embedded, or Apache Kafka and Apicurio Registry",
+    )
+    local_brokers: int = Field(
+        default=1, ge=1, le=3, description="brokers of a stack of real servers, 1 or 3"
+    )
+    local_broker_memory_mb: int = Field(
+        default=512, ge=256, description="heap of each real broker, MiB"
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: default_cache_dir(os.environ),
+        description="folder of the real servers' files, fetched once",
+    )
     local_kafka_port: int = Field(
-        default=19092, ge=1, le=65535, description="port of the embedded broker, on loopback"
+        default=19092,
+        ge=1,
+        le=65500,
+        description="port of the broker, on loopback; real ones take up to +22",
     )
     local_registry_port: int = Field(
-        default=18081, ge=1, le=65535, description="port of the embedded registry, on loopback"
+        default=18081, ge=1, le=65535, description="port of the registry, on loopback"
     )
     local_store_port: int = Field(
         default=18123, ge=1, le=65535, description="port of the embedded store, on loopback"
@@ -44,6 +72,12 @@ class LocalSettings(CommonSettings):
     local_stop_seconds: float = Field(
         default=15.0, gt=0, description="time to stop before a process of the stack is killed"
     )
+
+    @model_validator(mode="after")
+    def _brokers_can_agree(self) -> Self:
+        if self.local_brokers == 2:
+            raise ValueError("SEALTRAIL_LOCAL_BROKERS is 1 or 3: two agree on nothing without both")
+        return self
 
     @model_validator(mode="after")
     def _analysts_leave_memory(self) -> Self:

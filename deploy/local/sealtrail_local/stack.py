@@ -1,4 +1,4 @@
-"""The embedded stack as a whole: three processes, started, looked at, stopped.
+"""The local stack as a whole: its processes, started, looked at, stopped.
 
 In the state directory:
 
@@ -6,22 +6,24 @@ In the state directory:
     run/          pid files, a lock against two commands at a time
     log/          what the processes print
     store/        the engine's data; the only folder that the store's process may touch
-    registry/     the registry's file
+    registry/     the embedded registry's file
+    kafka/        real brokers: a folder each, and the cluster's id
+    apicurio/     the real registry's file
 """
 
 import contextlib
 import fcntl
 import os
-import sys
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sealtrail import settings as common
 from sealtrail.errors import ConfigurationError, SealtrailError, UnavailableError
-from sealtrail_local import envfile, health, republish
+from sealtrail_local import envfile, republish
 from sealtrail_local.processes import (
     ProcessId,
     port_free,
@@ -30,52 +32,13 @@ from sealtrail_local.processes import (
     spawn,
     write_pid_file,
 )
+from sealtrail_local.service import Launch, Say, Service
+from sealtrail_local.services import prepare, services
 from sealtrail_local.settings import LocalSettings
 
 _POLL_S: Final = 0.1
 _LOG_TAIL: Final = 5
 _PORT_WAIT_S: Final = 3.0
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Service:
-    """One of the processes.
-
-    Attributes:
-        name: also its sub-command.
-        port_field: setting with its port.
-        scheme: of its address.
-        check: raises UnavailableError unless it answers.
-    """
-
-    name: str
-    port_field: str
-    scheme: str
-    check: health.Check
-
-    def port(self, settings: LocalSettings) -> int:
-        """Where it listens."""
-        return int(getattr(settings, self.port_field))
-
-    def address(self, settings: LocalSettings) -> str:
-        """Its address as clients write it."""
-        return f"{self.scheme}127.0.0.1:{self.port(settings)}"
-
-    def pid_file(self, settings: LocalSettings) -> Path:
-        """Where its process is recorded."""
-        return settings.state_dir / "run" / f"{self.name}.json"
-
-    def log_file(self, settings: LocalSettings) -> Path:
-        """Where its output goes."""
-        return settings.state_dir / "log" / f"{self.name}.log"
-
-
-SERVICES: Final = (
-    Service("broker", "local_kafka_port", "", health.broker),
-    Service("registry", "local_registry_port", "http://", health.registry),
-    Service("store", "local_store_port", "http://", health.store),
-)
 
 
 @dataclass(frozen=True)
@@ -112,18 +75,22 @@ def up(settings: LocalSettings, say: Say) -> LocalSettings:
     with _alone(settings):
         settings = envfile.with_passwords(settings)
         (settings.state_dir / "log").mkdir(exist_ok=True, mode=0o700)
-        missing = [service for service in SERVICES if not _runs(service, settings, say)]
+        wanted = services(settings)
+        _refuse_another_stack(wanted, settings)
+        missing = [service for service in wanted if not _runs(service, settings, say)]
         for service in missing:
-            _refuse_taken_port(service, settings)
-        for service in SERVICES:
+            _refuse_taken_ports(service)
+        for service in wanted:
             if service not in missing:
                 _wait(service, settings)
+        launches = [(service, service.launch(settings, say)) for service in missing]
         # Not before: settings that what runs does not follow must not replace those that it does.
         envfile.write(settings)
-        for service in missing:
-            _start(service, settings)
+        for service, launch in launches:
+            _start(service, launch, settings)
         for service in missing:
             _wait(service, settings)
+        prepare(settings)
         published = republish.republish(settings)
         if published:
             say(f"{published} key and schema records published again from the store")
@@ -132,7 +99,7 @@ def up(settings: LocalSettings, say: Say) -> LocalSettings:
 
 def status(settings: LocalSettings) -> list[Status]:
     """How the processes are, in the order in which they start."""
-    return [_status(service, settings) for service in SERVICES]
+    return [_status(service, settings) for service in services(settings)]
 
 
 def down(settings: LocalSettings, say: Say) -> list[str]:
@@ -143,17 +110,57 @@ def down(settings: LocalSettings, say: Say) -> list[str]:
     """
     if not (settings.state_dir / "run").is_dir():
         return []
-    stopped = []
     with _alone(settings):
-        for service in reversed(SERVICES):
-            file = service.pid_file(settings)
-            process = read_pid_file(file)
-            if process is not None and process.alive():
-                if not process.stop(settings.local_stop_seconds):
-                    say(f"{service.name} did not stop in time and was killed")
-                stopped.append(service.name)
+        running = [(name, process) for name, process in _recorded(settings) if process.alive()]
+        # All are told first: the last ones of a cluster wait for the others, which are not there.
+        for _, process in running:
+            process.signal(signal.SIGTERM)
+        for name, process in running:
+            if not process.ended(settings.local_stop_seconds):
+                say(f"{name} did not stop in time and was killed")
+        for file in _pid_files(settings):
             file.unlink(missing_ok=True)
-    return stopped
+    return [name for name, _ in running]
+
+
+def start(settings: LocalSettings, name: str) -> ProcessId:
+    """Start one process of a stack that was up, and wait until it answers.
+
+    Args:
+        settings: of the stack.
+        name: of the process, as `status` shows it.
+
+    Raises:
+        ConfigurationError: a port is taken.
+        UnavailableError: it does not start or answer, or runs already.
+    """
+    with _alone(settings):
+        (service,) = (service for service in services(settings) if service.name == name)
+        if _runs(service, settings, lambda _: None):
+            raise UnavailableError(f"the {name} runs already")
+        _refuse_taken_ports(service)
+        _start(service, service.launch(settings, lambda _: None), settings)
+        _wait(service, settings)
+    process = owner(settings, name)
+    if process is None:
+        raise UnavailableError(f"the {name} has ended")
+    return process
+
+
+def owner(settings: LocalSettings, name: str) -> ProcessId | None:
+    """The recorded process of a service, if there is one."""
+    return dict(_recorded(settings)).get(name)
+
+
+def _pid_files(settings: LocalSettings) -> list[Path]:
+    return sorted((settings.state_dir / "run").glob("*.json"))
+
+
+def _recorded(settings: LocalSettings) -> list[tuple[str, ProcessId]]:
+    """The processes that have pid files, whatever the settings say now: last one to start first."""
+    found = ((file.stem, read_pid_file(file)) for file in _pid_files(settings))
+    # Brokers, registry, store: they start in the order of their names.
+    return [(name, process) for name, process in found if process is not None][::-1]
 
 
 @contextlib.contextmanager
@@ -171,13 +178,23 @@ def _alone(settings: LocalSettings) -> Iterator[None]:
         yield
 
 
+def _refuse_another_stack(wanted: Sequence[Service], settings: LocalSettings) -> None:
+    names = {service.name for service in wanted}
+    others = [n for n, process in _recorded(settings) if n not in names and process.alive()]
+    if others:
+        raise ConfigurationError(
+            f"another kind of stack runs in {settings.state_dir}: {', '.join(others)}",
+            hint="`sealtrail local down` first, then `up`",
+        )
+
+
 def _runs(service: Service, settings: LocalSettings, say: Say) -> bool:
     file = service.pid_file(settings)
     process = read_pid_file(file)
     if process is not None and process.alive():
-        if process.port not in {0, service.port(settings)}:
+        if process.port not in {0, service.port}:
             raise ConfigurationError(
-                f"the {service.name} runs on port {process.port}, not {service.port(settings)}",
+                f"the {service.name} runs on port {process.port}, not {service.port}",
                 hint="`sealtrail local down` first, then `up`",
             )
         return True
@@ -187,8 +204,12 @@ def _runs(service: Service, settings: LocalSettings, say: Say) -> bool:
     return False
 
 
-def _refuse_taken_port(service: Service, settings: LocalSettings) -> None:
-    port = service.port(settings)
+def _refuse_taken_ports(service: Service) -> None:
+    for port in service.ports:
+        _refuse_taken_port(port, service)
+
+
+def _refuse_taken_port(port: int, service: Service) -> None:
     # A process that was killed just now lets go of its port a moment after it counts as gone.
     deadline = time.monotonic() + _PORT_WAIT_S
     while not port_free(port):
@@ -204,10 +225,9 @@ def _refuse_taken_port(service: Service, settings: LocalSettings) -> None:
     )
 
 
-def _start(service: Service, settings: LocalSettings) -> None:
-    command = [sys.executable, "-m", "sealtrail_local", service.name]
-    log, port = service.log_file(settings), service.port(settings)
-    process = spawn(command, log, _environment(settings), port)
+def _start(service: Service, launch: Launch, settings: LocalSettings) -> None:
+    environment = {**_environment(settings), **launch.environment}
+    process = spawn(launch.command, service.log_file(settings), environment, service.port)
     write_pid_file(service.pid_file(settings), process)
 
 
@@ -245,8 +265,10 @@ def _not_started(
     service: Service, settings: LocalSettings, error: UnavailableError | None, *, gone: bool
 ) -> UnavailableError:
     log = service.log_file(settings)
-    last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL:]
-    said = " | ".join(line.strip() for line in last if line.strip())
+    lines = (line.strip() for line in log.read_text("utf-8", "replace").splitlines())
+    # Of a Java exception the places say little, and there are many.
+    telling = [line for line in lines if line and not line.startswith(("at ", "... "))]
+    said = " | ".join(telling[-_LOG_TAIL:])
     if gone:
         problem = "has ended"
         service.pid_file(settings).unlink(missing_ok=True)
@@ -262,15 +284,9 @@ def _status(service: Service, settings: LocalSettings) -> Status:
     pid = process.pid if process is not None and alive else None
     if not alive:
         detail = "stale pid file" if process is not None else ""
-        return Status(service.name, service.address(settings), "stopped", None, detail)
+        return Status(service.name, service.address, "stopped", None, detail)
     try:
         detail = service.check(settings)
     except SealtrailError as error:
-        return Status(service.name, service.address(settings), "failing", pid, error.message)
-    return Status(service.name, service.address(settings), "running", pid, detail)
-
-
-def owner(settings: LocalSettings, name: str) -> ProcessId | None:
-    """The recorded process of a service."""
-    service = next(service for service in SERVICES if service.name == name)
-    return read_pid_file(service.pid_file(settings))
+        return Status(service.name, service.address, "failing", pid, error.message)
+    return Status(service.name, service.address, "running", pid, detail)

@@ -1,0 +1,37 @@
+"""Where the servers of a local stack are found, as their clients write it."""
+
+from typing import Final
+
+from sealtrail_local.settings import LocalSettings
+
+HOST: Final = "127.0.0.1"
+_STEP: Final = 10
+# Apicurio speaks Confluent's protocol below a path of its own.
+_CCOMPAT: Final = "/apis/ccompat/v7"
+
+
+def brokers(settings: LocalSettings) -> int:
+    """How many brokers there are."""
+    return settings.local_brokers if settings.local_servers == "real" else 1
+
+
+def broker_port(settings: LocalSettings, number: int) -> int:
+    """The port of a broker (from 1 on) for clients; a real one takes the next two as well."""
+    return settings.local_kafka_port + _STEP * (number - 1)
+
+
+def bootstrap(settings: LocalSettings) -> str:
+    """All brokers."""
+    numbers = range(1, brokers(settings) + 1)
+    return ",".join(f"{HOST}:{broker_port(settings, number)}" for number in numbers)
+
+
+def registry(settings: LocalSettings) -> str:
+    """The registry's URL for clients of Confluent's."""
+    path = _CCOMPAT if settings.local_servers == "real" else ""
+    return f"http://{HOST}:{settings.local_registry_port}{path}"
+
+
+def store(settings: LocalSettings) -> str:
+    """The store's URL."""
+    return f"http://{HOST}:{settings.local_store_port}"

@@ -1,0 +1,86 @@
+"""Apache Kafka in KRaft mode: how each broker of a local stack is started.
+
+The configuration is `deploy/kafka`, which docker-compose.yml mounts as well; here are only the
+variables in which brokers differ.
+"""
+
+import base64
+import uuid
+from pathlib import Path
+from typing import Final
+
+from sealtrail import resources
+from sealtrail.errors import ConfigurationError
+from sealtrail_local import addresses
+from sealtrail_local.real import fetch, java
+from sealtrail_local.service import Launch, Say
+from sealtrail_local.settings import LocalSettings
+
+_JAVA: Final = 17
+_MOST_REPLICAS: Final = 3
+
+
+def ports(settings: LocalSettings, number: int) -> tuple[int, int, int]:
+    """Ports of a broker: for clients, for the controllers, for the brokers among themselves."""
+    first = addresses.broker_port(settings, number)
+    return first, first + 1, first + 2
+
+
+def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
+    """How a broker is started, after fetching it if need be.
+
+    Args:
+        settings: ports, folders, number of brokers.
+        say: shows a line on what is going on.
+        number: of the broker, from 1 on.
+    """
+    program = java.find(_JAVA, fetch.TITLES["kafka"])
+    libraries = fetch.fetched("kafka", settings.cache_dir, say)
+    host, count = addresses.HOST, settings.local_brokers
+    client, controller, internal = ports(settings, number)
+    voters = (f"{n}@{host}:{ports(settings, n)[1]}" for n in range(1, count + 1))
+    inside = f"INTERNAL://{host}:{internal}"
+    outside = f"CLIENT://{host}:{client}"
+    folder = _folder(settings)
+    variables = {
+        "BROKER_ID": str(number),
+        "BROKER_CLUSTER": _cluster(settings),
+        "BROKER_DATA": str(folder / str(number)),
+        "BROKER_VOTERS": ",".join(voters),
+        "BROKER_LISTENERS": f"{outside},CONTROLLER://{host}:{controller},{inside}",
+        "BROKER_ADVERTISED": f"{outside},{inside}",
+        "BROKER_REPLICAS": str(min(count, _MOST_REPLICAS)),
+        "BROKER_MIN_INSYNC": "2" if count > 1 else "1",
+        "BROKER_SECURITY": "plain",
+        "BROKER_MEMORY_MB": str(settings.local_broker_memory_mb),
+        "JAVA": str(program),
+        "KAFKA_LIBS": str(libraries),
+    }
+    return Launch(("/bin/sh", str(resources.path("kafka", "run.sh"))), variables)
+
+
+def _folder(settings: LocalSettings) -> Path:
+    """Where the brokers keep their data, each in a folder with its number."""
+    folder = settings.state_dir.resolve() / "kafka"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    there = sum(data.name.isdigit() for data in folder.iterdir())
+    if there not in {0, settings.local_brokers}:
+        raise ConfigurationError(
+            f"the cluster in {folder} has {there} brokers, not {settings.local_brokers}",
+            hint=f"start it with --brokers {there}, or remove that folder with all messages in it",
+        )
+    return folder
+
+
+def _cluster(settings: LocalSettings) -> str:
+    """Id of the cluster, made once: part of every `log_id`."""
+    file = settings.state_dir / "kafka" / "cluster-id"
+    if not file.exists():
+        # As Kafka makes them: 16 random bytes; it refuses one that looks like an option.
+        made = "-"
+        while made.startswith("-"):
+            made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        fresh = file.with_suffix(".new")
+        fresh.write_text(made, encoding="ascii")
+        fresh.replace(file)
+    return file.read_text(encoding="ascii")

@@ -1,0 +1,43 @@
+"""Apicurio Registry: how it is started, with the configuration that docker-compose.yml mounts."""
+
+from typing import Final
+
+from sealtrail import resources
+from sealtrail_local import addresses
+from sealtrail_local.real import fetch, java
+from sealtrail_local.service import Launch, Say
+from sealtrail_local.settings import LocalSettings
+
+_JAVA: Final = 21
+_MEMORY_MB: Final = 512
+
+
+def launch(settings: LocalSettings, say: Say) -> Launch:
+    """How the registry is started, after fetching it if need be.
+
+    Args:
+        settings: port and folders.
+        say: shows a line on what is going on.
+    """
+    program = java.find(_JAVA, fetch.TITLES["registry"])
+    files = fetch.fetched("registry", settings.cache_dir, say)
+    data = settings.state_dir.resolve() / "apicurio"
+    temporary = data / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = (
+        str(program),
+        f"-Xmx{_MEMORY_MB}m",
+        "-XX:-UsePerfData",
+        "-XX:+ExitOnOutOfMemoryError",
+        f"-Djava.io.tmpdir={temporary}",
+        "-jar",
+        str(files / "quarkus-run.jar"),
+    )
+    variables = {
+        "REGISTRY_HOST": addresses.HOST,
+        "REGISTRY_PORT": str(settings.local_registry_port),
+        "REGISTRY_MANAGEMENT_PORT": "0",
+        "REGISTRY_DATA": str(data),
+        "QUARKUS_CONFIG_LOCATIONS": str(resources.path("registry", "application.properties")),
+    }
+    return Launch(command, variables)

@@ -1,0 +1,75 @@
+"""Which processes a local stack consists of: embedded ones, or real servers; the store is one."""
+
+import sys
+from functools import partial
+
+from sealtrail_local import addresses, health
+from sealtrail_local.real import kafka, registry, topics
+from sealtrail_local.service import Launch, Say, Service
+from sealtrail_local.settings import LocalSettings
+
+
+def services(settings: LocalSettings) -> tuple[Service, ...]:
+    """The processes in the order in which they start."""
+    real = settings.local_servers == "real"
+    front = _real(settings) if real else _embedded(settings)
+    return (
+        *front,
+        _own("store", "local_store_port", addresses.store(settings), health.store, settings),
+    )
+
+
+def prepare(settings: LocalSettings) -> None:
+    """What is left to do once all answer: the embedded broker comes with its topics.
+
+    Raises:
+        UnavailableError: the brokers do not answer.
+        ConfigurationError: there are topics with other partitions.
+    """
+    if settings.local_servers == "real":
+        topics.create_missing(settings)
+
+
+def _embedded(settings: LocalSettings) -> tuple[Service, ...]:
+    return (
+        _own("broker", "local_kafka_port", addresses.bootstrap(settings), health.broker, settings),
+        _own(
+            "registry",
+            "local_registry_port",
+            addresses.registry(settings),
+            health.registry,
+            settings,
+        ),
+    )
+
+
+def _own(
+    name: str, port_field: str, address: str, check: health.Check, settings: LocalSettings
+) -> Service:
+    def launch(_settings: LocalSettings, _say: Say) -> Launch:
+        return Launch((sys.executable, "-m", "sealtrail_local", name), {})
+
+    return Service(name, port_field, (getattr(settings, port_field),), address, check, launch)
+
+
+def _real(settings: LocalSettings) -> tuple[Service, ...]:
+    brokers = (
+        Service(
+            f"broker-{number}",
+            "local_kafka_port",
+            kafka.ports(settings, number),
+            f"{addresses.HOST}:{addresses.broker_port(settings, number)}",
+            partial(health.real_broker, number=number),
+            partial(kafka.launch, number=number),
+        )
+        for number in range(1, settings.local_brokers + 1)
+    )
+    apicurio = Service(
+        "registry",
+        "local_registry_port",
+        (settings.local_registry_port,),
+        addresses.registry(settings),
+        health.registry,
+        registry.launch,
+    )
+    return (*brokers, apicurio)
