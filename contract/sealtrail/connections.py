@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import ConfigurationError
+from sealtrail.identity import of_certificate, safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,27 +25,87 @@ LOOK_S = 1.0
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
-def librdkafka(settings: CommonSettings) -> dict[str, str]:
-    """Properties of librdkafka: brokers, transport security, who we are."""
+def librdkafka(settings: CommonSettings, identity: str) -> dict[str, str]:
+    """Properties of librdkafka: brokers, transport security, who we are.
+
+    Args:
+        settings: of any room.
+        identity: the name under which this client comes, unless `kafka_identity` says another.
+
+    Raises:
+        ConfigurationError: a password file cannot be read.
+    """
     found = {
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security,
     }
     if settings.kafka_ca_file is not None:
         found["ssl.ca.location"] = str(settings.kafka_ca_file)
-    if settings.kafka_cert_file is not None:
-        found["ssl.certificate.location"] = str(settings.kafka_cert_file)
-        found["ssl.key.location"] = str(settings.kafka_key_file or settings.kafka_cert_file)
+    certificate, key = _pair(settings, identity)
+    if certificate is not None:
+        found["ssl.certificate.location"] = str(certificate)
+        found["ssl.key.location"] = str(key)
     if settings.kafka_key_passphrase.get_secret_value():
         found["ssl.key.password"] = settings.kafka_key_passphrase.get_secret_value()
     if settings.kafka_security.startswith("SASL"):
         found["sasl.mechanism"] = settings.kafka_sasl
-        found["sasl.username"] = settings.kafka_username
-        found["sasl.password"] = settings.kafka_password.get_secret_value()
+        found["sasl.username"] = username(settings, identity)
+        found["sasl.password"] = password(settings, identity)
     return found
 
 
-def kafka_context(settings: CommonSettings) -> ssl.SSLContext | None:
+def username(settings: CommonSettings, identity: str) -> str:
+    """The SASL user of a client."""
+    return settings.kafka_username or settings.kafka_identity or identity
+
+
+def password(settings: CommonSettings, identity: str) -> str:
+    """The SASL password of a client.
+
+    Raises:
+        ConfigurationError: its file cannot be read.
+    """
+    if settings.kafka_password_file is None:
+        return settings.kafka_password.get_secret_value()
+    file = _filled(settings.kafka_password_file, settings, identity)
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"Kafka's password cannot be read: {error}",
+            hint="check SEALTRAIL_KAFKA_PASSWORD_FILE",
+        ) from None
+
+
+def name(settings: CommonSettings, identity: str) -> str | None:
+    """The name that the brokers will see, None where they see none.
+
+    Raises:
+        ConfigurationError: the certificate cannot be read.
+    """
+    if settings.kafka_security == "SASL_SSL":
+        return username(settings, identity)
+    certificate, _ = _pair(settings, identity)
+    if settings.kafka_security == "SSL" and certificate is not None:
+        return of_certificate(certificate)
+    return None
+
+
+def _pair(settings: CommonSettings, identity: str) -> tuple[Path | None, Path | None]:
+    """Files of a client's certificate and of its key."""
+    if settings.kafka_cert_file is None:
+        return None, None
+    certificate = _filled(settings.kafka_cert_file, settings, identity)
+    if settings.kafka_key_file is None:
+        return certificate, certificate
+    return certificate, _filled(settings.kafka_key_file, settings, identity)
+
+
+def _filled(file: Path, settings: CommonSettings, identity: str) -> Path:
+    return Path(str(file).replace("{identity}", safe_name(settings.kafka_identity or identity)))
+
+
+def kafka_context(settings: CommonSettings, identity: str) -> ssl.SSLContext | None:
     """The SSL context of a client that is not librdkafka's; None where there is no TLS.
 
     Raises:
@@ -53,11 +114,11 @@ def kafka_context(settings: CommonSettings) -> ssl.SSLContext | None:
     if not settings.kafka_security.endswith("SSL"):
         return None
     context = ssl.create_default_context()
-    load_files(context, settings)
+    load_files(context, settings, identity)
     return context
 
 
-def load_files(context: ssl.SSLContext, settings: CommonSettings) -> None:
+def load_files(context: ssl.SSLContext, settings: CommonSettings, identity: str) -> None:
     """Read CA and certificate into a context; connections that are opened from now on use them.
 
     Raises:
@@ -66,10 +127,11 @@ def load_files(context: ssl.SSLContext, settings: CommonSettings) -> None:
     try:
         if settings.kafka_ca_file is not None:
             context.load_verify_locations(settings.kafka_ca_file)
-        if settings.kafka_cert_file is not None:
+        certificate, key = _pair(settings, identity)
+        if certificate is not None:
             context.load_cert_chain(
-                settings.kafka_cert_file,
-                settings.kafka_key_file,
+                certificate,
+                key,
                 settings.kafka_key_passphrase.get_secret_value() or None,
             )
     except (OSError, ssl.SSLError) as error:
@@ -79,14 +141,16 @@ def load_files(context: ssl.SSLContext, settings: CommonSettings) -> None:
         ) from None
 
 
-def registry(settings: CommonSettings) -> dict[str, Any]:
-    """Configuration of the schema registry's client."""
+def registry(settings: CommonSettings, identity: str) -> dict[str, Any]:
+    """Configuration of the schema registry's client; arguments as those of `librdkafka`."""
     found: dict[str, Any] = {"url": settings.registry_url}
     if settings.registry_ca_file is not None:
         found["ssl.ca.location"] = str(settings.registry_ca_file)
     if settings.registry_cert_file is not None:
-        found["ssl.certificate.location"] = str(settings.registry_cert_file)
-        found["ssl.key.location"] = str(settings.registry_key_file or settings.registry_cert_file)
+        certificate = _filled(settings.registry_cert_file, settings, identity)
+        key = settings.registry_key_file
+        found["ssl.certificate.location"] = str(certificate)
+        found["ssl.key.location"] = str(_filled(key, settings, identity) if key else certificate)
     if settings.registry_username:
         password = settings.registry_password.get_secret_value()
         found["basic.auth.user.info"] = f"{settings.registry_username}:{password}"

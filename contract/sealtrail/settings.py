@@ -78,7 +78,8 @@ class CommonSettings(BaseSettings):
     )
     kafka_cert_file: Path | None = Field(
         default=None,
-        description="PEM of the client's certificate, with its key if there is no kafka_key_file",
+        description="PEM of the client's certificate, with its key if there is no kafka_key_file;"
+        " {identity} in it stands for the client's name",
     )
     kafka_key_file: Path | None = Field(default=None, description="PEM of the client's key")
     kafka_key_passphrase: SecretStr = Field(
@@ -87,9 +88,17 @@ class CommonSettings(BaseSettings):
     kafka_sasl: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
         default="SCRAM-SHA-512", description="mechanism of SASL_SSL"
     )
-    kafka_username: str = Field(default="", description="user of SASL_SSL")
+    kafka_username: str = Field(default="", description="user of SASL_SSL; default: kafka_identity")
     kafka_password: SecretStr = Field(
         default=SecretStr(""), description="password of kafka_username"
+    )
+    kafka_password_file: Path | None = Field(
+        default=None, description="file with that password; may hold {identity}"
+    )
+    kafka_identity: str = Field(
+        default="",
+        description="name under which clients come; default: the producer's, else worker, operator"
+        " or admin",
     )
     topic: Topic = Field(default="provenance.events", description="topic of signed batches")
     keys_topic: Topic = Field(default="provenance.keys", description="topic of key records")
@@ -138,10 +147,9 @@ class CommonSettings(BaseSettings):
     @model_validator(mode="after")
     def _transport_is_whole(self) -> Self:
         # Each of these would leave a client that talks in the clear or is somebody else.
-        if self.kafka_security == "SASL_SSL" and not (
-            self.kafka_username and self.kafka_password.get_secret_value()
-        ):
-            raise ValueError("SASL_SSL needs SEALTRAIL_KAFKA_USERNAME and SEALTRAIL_KAFKA_PASSWORD")
+        password = self.kafka_password.get_secret_value() or self.kafka_password_file
+        if self.kafka_security == "SASL_SSL" and not password:
+            raise ValueError("SASL_SSL needs SEALTRAIL_KAFKA_PASSWORD or _PASSWORD_FILE")
         if self.kafka_security == "PLAINTEXT" and (
             self.kafka_username or self.kafka_ca_file or self.kafka_cert_file
         ):

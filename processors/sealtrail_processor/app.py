@@ -26,6 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from sealtrail import connections
 from sealtrail.errors import ConfigurationError, SealtrailError
+from sealtrail.identity import WORKER
 from sealtrail_processor import header_names
 from sealtrail_processor.model import RawMessage
 from sealtrail_processor.ports import LogChanged, SkippedMessages
@@ -54,7 +55,7 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
     """
     datadir = settings.state_dir / "worker" / settings.worker_id
     datadir.mkdir(parents=True, exist_ok=True)
-    tls = connections.kafka_context(settings)
+    tls = connections.kafka_context(settings, WORKER)
     app = _App(
         settings.group,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap.split(",")],
@@ -98,7 +99,7 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
 
     app.agent(topic, concurrency=1, name="judge")(judge)
 
-    watched = connections.Watched(connections.librdkafka(settings))
+    watched = connections.Watched(connections.librdkafka(settings, WORKER))
 
     async def beat() -> None:
         """Show that the loop turns; take new certificates in for the connections to come."""
@@ -123,8 +124,8 @@ def _credentials(settings: WorkerSettings, tls: ssl.SSLContext | None) -> Any:
     if settings.kafka_security == "SSL":
         return faust.SSLCredentials(tls)
     return faust.SASLCredentials(
-        username=settings.kafka_username,
-        password=settings.kafka_password.get_secret_value(),
+        username=connections.username(settings, WORKER),
+        password=connections.password(settings, WORKER),
         ssl_context=tls,
         mechanism=settings.kafka_sasl,
     )
@@ -132,7 +133,7 @@ def _credentials(settings: WorkerSettings, tls: ssl.SSLContext | None) -> Any:
 
 def _reload(tls: ssl.SSLContext, settings: WorkerSettings) -> None:
     try:
-        connections.load_files(tls, settings)
+        connections.load_files(tls, settings, WORKER)
     except ConfigurationError as error:
         log.warning("%s; going on with the certificates before", error.message)
     else:

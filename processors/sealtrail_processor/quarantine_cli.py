@@ -16,6 +16,7 @@ from sealtrail import control
 from sealtrail.cli import OK, Output, pass_output
 from sealtrail.errors import ConfigurationError, ContractError
 from sealtrail.event import EntityRef
+from sealtrail.identity import OPERATOR
 from sealtrail.records import Directory
 from sealtrail.settings import load
 from sealtrail.validate import Place
@@ -103,7 +104,7 @@ def replay_command(output: Output, messages: tuple[str, ...], code: str | None) 
     from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide
 
     settings = load(WorkerSettings)
-    config = wiring.kafka_config(settings)
+    config = wiring.kafka_config(settings, OPERATOR)
     with closing(open_store(settings)) as store:
         held = _chosen(store, messages, code)
         sent: list[tuple[Held, int]] = []

@@ -9,6 +9,7 @@ import click
 
 from sealtrail import resources
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
+from sealtrail.identity import ADMIN
 from sealtrail.settings import load
 from sealtrail_processor import topics
 from sealtrail_processor.settings import WorkerSettings
@@ -67,7 +68,7 @@ def _found(wanted: Sequence[topics.Topic]) -> tuple[KafkaAdmin, dict[str, topics
     from sealtrail_processor import wiring
     from sealtrail_processor.kafka_admin import KafkaAdmin
 
-    admin = KafkaAdmin(wiring.kafka_config(load(WorkerSettings)))
+    admin = KafkaAdmin(wiring.kafka_config(load(WorkerSettings), ADMIN))
     return admin, admin.topics([topic.name for topic in wanted])
 
 

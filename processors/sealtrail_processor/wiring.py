@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sealtrail import connections
 from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail.identity import WORKER
 from sealtrail.records import Directory, TrustRoot
 from sealtrail.settings import load
 from sealtrail_processor import logs
@@ -54,10 +55,10 @@ def trust_root(path: Path | None) -> TrustRoot:
         raise ConfigurationError(f"trust root cannot be read: {error}", hint=hint) from None
 
 
-def kafka_config(settings: WorkerSettings) -> dict[str, str]:
-    """What librdkafka needs to reach the brokers."""
+def kafka_config(settings: WorkerSettings, identity: str = WORKER) -> dict[str, str]:
+    """What librdkafka needs to reach the brokers under a name."""
     return {
-        **connections.librdkafka(settings),
+        **connections.librdkafka(settings, identity),
         "client.id": settings.worker_id,
         "reconnect.backoff.ms": "1000",
     }

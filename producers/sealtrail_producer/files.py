@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+
+from sealtrail.identity import safe_name
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["safe_name", "sync_folder", "write_private"]
 
 
 def write_private(file: Path, data: bytes) -> None:
@@ -37,9 +40,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def safe_name(name: str) -> str:
-    """A name (a SPIFFE id has slashes) as one path component; different ones stay different."""
-    quoted = quote(name, safe="")
-    return "%2E" + quoted[1:] if quoted.startswith(".") else quoted

@@ -49,17 +49,18 @@ BROKERS_HINT = "check SEALTRAIL_KAFKA_BOOTSTRAP; `sealtrail local up` starts the
 Config = dict[str, Any]
 
 
-def config(settings: ProducerSettings) -> Config:
+def config(settings: ProducerSettings, identity: str) -> Config:
     """Librdkafka properties of all clients.
 
     Args:
+        identity: the name under which they come.
         settings: brokers and transport; `kafka_config` names a file with further properties
             (compression, buffers) as name=value lines, which may hold passwords.
 
     Raises:
         ConfigurationError: the file is open to others or holds something else.
     """
-    found: Config = {**connections.librdkafka(settings), "client.id": "sealtrail"}
+    found: Config = {**connections.librdkafka(settings, identity), "client.id": "sealtrail"}
     file = settings.kafka_config
     if file is None:
         return found
@@ -71,6 +72,23 @@ def config(settings: ProducerSettings) -> Config:
             raise ConfigurationError(f"{file}:{number} is not name=value")
         found[name.strip()] = value.strip()
     return found
+
+
+def check_identity(settings: ProducerSettings, producer: str) -> None:
+    """See that the brokers know a producer under the name that its keys speak for.
+
+    Raises:
+        ConfigurationError: they know it under another, and that is not allowed.
+    """
+    name = connections.name(settings, producer)
+    if name is None or name == producer:
+        return
+    message = f"this client comes to Kafka as {name!r} and signs as {producer!r}"
+    if settings.identity_mismatch == "refuse":
+        raise ConfigurationError(
+            message, hint=f"give it a certificate or user of the name {producer}"
+        )
+    log.warning("%s: SEALTRAIL_IDENTITY_MISMATCH allows it", message)
 
 
 class KafkaTransport:
@@ -178,8 +196,8 @@ class KafkaTransport:
 class KafkaRegistry:
     """Confluent's schema registry client."""
 
-    def __init__(self, settings: ProducerSettings) -> None:
-        found = connections.registry(settings)
+    def __init__(self, settings: ProducerSettings, identity: str) -> None:
+        found = connections.registry(settings, identity)
         try:
             self._client = SchemaRegistryClient({**found, "timeout": METADATA_S, "max.retries": 0})
         except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ import click
 from sealtrail import control
 from sealtrail.cli import Output, pass_output
 from sealtrail.errors import SealtrailError
+from sealtrail.identity import OPERATOR
 from sealtrail.keys import Algorithm
 from sealtrail.records import Directory, KeyRecord, SignedRecord
 from sealtrail.settings import load
@@ -29,7 +30,7 @@ def _publish(settings: ProducerSettings, records: list[SignedRecord]) -> None:
     from sealtrail_producer import kafka
 
     pairs = kafka_pairs(records, Authority(settings).root())
-    properties = kafka.config(settings)
+    properties = kafka.config(settings, OPERATOR)
     kafka.publish(properties, settings.keys_topic, pairs)
 
 
@@ -151,7 +152,7 @@ def list_keys(output: Output) -> None:
 
     settings = load(ProducerSettings)
     directory = Directory(Authority(settings).root())
-    properties = kafka.config(settings)
+    properties = kafka.config(settings, OPERATOR)
     refused = 0
     for _, value, arrival in kafka.read_all(properties, settings.keys_topic):
         try:

@@ -39,6 +39,10 @@ class ProducerSettings(CommonSettings):
     kafka_config: Path | None = Field(
         default=None, description="file with more librdkafka properties, name=value lines"
     )
+    identity_mismatch: Literal["refuse", "warn"] = Field(
+        default="refuse",
+        description="what the SDK does when brokers know it under another name than its keys'",
+    )
     batch_events: int = Field(default=512, ge=1, le=65_536, description="events in a batch at most")
     batch_bytes: int = Field(
         default=786_432,

@@ -106,10 +106,11 @@ class Trail:
         # Here and not above: importing the SDK must not need the Kafka client.
         from sealtrail_producer import kafka
 
-        properties = kafka.config(settings)
+        kafka.check_identity(settings, producer)
+        properties = kafka.config(settings, producer)
         ports = Ports(
             transport=lambda: kafka.KafkaTransport(properties),
-            registry=lambda: kafka.KafkaRegistry(settings),
+            registry=lambda: kafka.KafkaRegistry(settings, producer),
             group=lambda: kafka.KafkaGroup(properties, settings.pace_group),
             clock=clock or SystemClock(),
         )

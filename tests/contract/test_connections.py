@@ -11,12 +11,12 @@ from sealtrail.settings import CommonSettings
 
 def test_the_default_is_plaintext_and_names_no_file() -> None:
     common = CommonSettings(kafka_bootstrap="h:1")
-    assert connections.librdkafka(common) == {
+    assert connections.librdkafka(common, "me") == {
         "bootstrap.servers": "h:1",
         "security.protocol": "PLAINTEXT",
     }
-    assert connections.kafka_context(common) is None
-    assert connections.registry(common) == {"url": common.registry_url}
+    assert connections.kafka_context(common, "me") is None
+    assert connections.registry(common, "me") == {"url": common.registry_url}
 
 
 def test_scram_and_mutual_tls_name_what_each_needs() -> None:
@@ -26,7 +26,7 @@ def test_scram_and_mutual_tls_name_what_each_needs() -> None:
         kafka_username="worker",
         kafka_password="secret",
     )
-    assert connections.librdkafka(scram) == {
+    assert connections.librdkafka(scram, "me") == {
         "bootstrap.servers": scram.kafka_bootstrap,
         "security.protocol": "SASL_SSL",
         "ssl.ca.location": "ca",
@@ -37,7 +37,7 @@ def test_scram_and_mutual_tls_name_what_each_needs() -> None:
     mutual = CommonSettings(
         kafka_security="SSL", kafka_cert_file=Path("c"), kafka_key_passphrase="p"
     )
-    assert connections.librdkafka(mutual) == {
+    assert connections.librdkafka(mutual, "me") == {
         "bootstrap.servers": scram.kafka_bootstrap,
         "security.protocol": "SSL",
         "ssl.certificate.location": "c",
@@ -55,7 +55,7 @@ def test_the_registry_takes_a_certificate_or_a_password() -> None:
         registry_username="u",
         registry_password="p",
     )
-    assert connections.registry(both) == {
+    assert connections.registry(both, "me") == {
         "url": both.registry_url,
         "ssl.ca.location": "ca",
         "ssl.certificate.location": "c",
@@ -67,7 +67,7 @@ def test_the_registry_takes_a_certificate_or_a_password() -> None:
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
-        ({"KAFKA_SECURITY": "SASL_SSL"}, "SEALTRAIL_KAFKA_USERNAME"),
+        ({"KAFKA_SECURITY": "SASL_SSL"}, "SEALTRAIL_KAFKA_PASSWORD"),
         ({"KAFKA_CA_FILE": "ca"}, "PLAINTEXT"),
         ({"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "hush"}, "PLAINTEXT"),
         ({"KAFKA_SECURITY": "SSL", "KAFKA_KEY_FILE": "k"}, "SEALTRAIL_KAFKA_CERT_FILE"),
@@ -89,7 +89,9 @@ def test_certificates_that_cannot_be_read_are_a_clear_error(tmp_path: Path) -> N
         if text is not None:
             file.write_text(text)
         with pytest.raises(ConfigurationError, match="certificates cannot be read"):
-            connections.kafka_context(CommonSettings(kafka_security="SSL", kafka_ca_file=file))
+            connections.kafka_context(
+                CommonSettings(kafka_security="SSL", kafka_ca_file=file), "me"
+            )
 
 
 def test_a_replaced_file_is_told_once_and_a_missing_one_waits(tmp_path: Path) -> None:

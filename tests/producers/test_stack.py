@@ -42,7 +42,7 @@ def prepared(settings: ProducerSettings, capsys: pytest.CaptureFixture[str]):
 
 def verified(settings: ProducerSettings, producer: str):
     """All batches of a producer that the broker holds, judged as a worker would."""
-    properties = kafka.config(settings)
+    properties = kafka.config(settings, "p")
     directory = Directory(TrustRoot.from_json(settings.trust_root.read_text()))
     for _, value, arrival in kafka.read_all(properties, settings.keys_topic):
         directory.add(value, arrival)
@@ -145,7 +145,7 @@ def test_emit_does_not_wait_for_the_network(
 def test_pacing_reads_the_group_through_kafka(
     prepared: list[dict[str, str]], settings: ProducerSettings
 ):
-    group = kafka.KafkaGroup(kafka.config(settings), "nobody")
+    group = kafka.KafkaGroup(kafka.config(settings, "p"), "nobody")
     try:
         assert group.cluster()
         assert group.consumed(settings.topic, 0) == 0
@@ -155,7 +155,7 @@ def test_pacing_reads_the_group_through_kafka(
 
 
 def test_absent_brokers_are_a_clear_error(tmp_path: Path):
-    properties = kafka.config(ProducerSettings(kafka_bootstrap="127.0.0.1:9")) | {
+    properties = kafka.config(ProducerSettings(kafka_bootstrap="127.0.0.1:9"), "p") | {
         "message.timeout.ms": 500
     }
     transport = kafka.KafkaTransport({"socket.timeout.ms": 500, **properties})
@@ -164,7 +164,7 @@ def test_absent_brokers_are_a_clear_error(tmp_path: Path):
         with pytest.raises(UnavailableError, match="cannot be reached"):
             transport.partitions("x")
         with pytest.raises(UnavailableError):
-            kafka.KafkaRegistry(ProducerSettings(registry_url="http://127.0.0.1:9")).register(
+            kafka.KafkaRegistry(ProducerSettings(registry_url="http://127.0.0.1:9"), "p").register(
                 "s", '"string"', "NONE"
             )
     finally:
@@ -176,6 +176,6 @@ def test_more_properties_come_from_a_private_file(tmp_path: Path):
     file = tmp_path / "kafka.properties"
     file.write_text("# comment\n\nsecurity.protocol = SASL_SSL\nsasl.password=a=b\n")
     file.chmod(0o600)
-    found = kafka.config(ProducerSettings(kafka_bootstrap="h:1", kafka_config=file))
+    found = kafka.config(ProducerSettings(kafka_bootstrap="h:1", kafka_config=file), "p")
     assert found["security.protocol"] == "SASL_SSL"
     assert found["sasl.password"] == "a=b"

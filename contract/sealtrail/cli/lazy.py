@@ -32,6 +32,7 @@ ROOMS: Final[dict[str, Room]] = {
         {
             "demo": "Watch real history go through the whole pipeline.",
             "local": "Start, stop and show the embedded stack.",
+            "certs": "Make and rotate certificates of a development CA.",
         },
     ),
     "sealtrail_producer": Room(

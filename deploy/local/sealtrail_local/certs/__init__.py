@@ -1,0 +1,1 @@
+"""A development CA: certificates with short lives, and their rotation without downtime."""
