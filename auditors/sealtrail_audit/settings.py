@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sealtrail.settings import CommonSettings
+from sealtrail.settings import CommonSettings, Name
 
 
 class AuditSettings(CommonSettings):
@@ -30,3 +30,4 @@ class AuditSettings(CommonSettings):
         ge=0,
         description="what arrived so recently may still be on its way, seconds",
     )
+    group: Name = Field(default="sealtrail", description="consumer group of the workers")

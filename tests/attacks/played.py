@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.attacks.play import ATTACKS
-from tests.scenarios.conservation import Conservation, check
+from tests.scenarios.conservation import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Played:
     fates: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     audit: dict[str, Any] = field(default_factory=dict)
-    conservation: Conservation = field(default_factory=Conservation)
+    conservation: Report = field(default_factory=Report)
     stopped: int | None = None
     stop_s: float = 0
 

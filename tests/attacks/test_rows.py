@@ -24,5 +24,5 @@ def test_row(played: Played, row: str, happened: Callable[[str], None]) -> None:
             assert played.messages(name)
             assert played.wrong(name) == []
     assert played.flagged_wrongly() == []
-    assert played.conservation.problems == []
+    assert played.conservation.differences == []
     assert played.audit["findings"] == []

@@ -186,7 +186,7 @@ def judge(scenario: Scenario, sent: int) -> dict[str, Any]:
         "kills_at_points": scenario.at_points,
         "dispositions": law.dispositions,
         "overlapping_commits": law.overlaps,
-        "conservation_problems": law.problems,
+        "conservation_differences": [str(found) for found in law.differences],
         "audit": audit,
         "seconds": round(time.monotonic() - scenario.began, 1),
     }
@@ -194,7 +194,7 @@ def judge(scenario: Scenario, sent: int) -> dict[str, Any]:
         figures["events_visible"] == figures["events_distinct"] == sent
         and figures["links_verified"] == links
         and not figures["findings"]
-        and not law.problems
+        and law.holds
     )
     return figures
 

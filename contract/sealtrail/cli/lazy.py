@@ -62,7 +62,7 @@ ROOMS: Final[dict[str, Room]] = {
             "sql": "Ask the store a question in SQL.",
             "event": "Show an event with its proof.",
             "lineage": "Show where something came from, or what became of it.",
-            "audit": "Recompute hashes, signatures and chains of the store.",
+            "audit": "Hold the store against what was signed and consumed.",
         },
     ),
 }
