@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sealtrail import ids
+from sealtrail import connections, ids
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.cli.output import printable
 from sealtrail.errors import UnavailableError
@@ -251,4 +251,4 @@ def _broker(settings: AuditSettings) -> KafkaBroker:
             f"asking the broker needs {error.name}, which is not installed",
             hint='pip install "sealtrail[producer]"; or --store-only',
         ) from error
-    return KafkaBroker({"bootstrap.servers": settings.kafka_bootstrap}, settings.group)
+    return KafkaBroker(connections.librdkafka(settings), settings.group)

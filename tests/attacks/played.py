@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tests.attacks.play import ATTACKS
 from tests.scenarios.conservation import check
 
+from sealtrail_audit.conservation.law import Report
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -82,7 +82,7 @@ def test_a_message_that_kills_is_quarantined_and_the_rest_goes_on(
         held = pipeline.sealtrail("quarantine", "list", "--code", "CRASH_LOOP", "--json")
         assert len(held.splitlines()) == 1
         law = conservation.check(pipeline.folder)
-        assert law.problems == []
+        assert law.differences == []
         assert law.dispositions["quarantined"] == 1
         deaths = sum(supervisor.ended.values())
         happened(f"{poison}: {deaths} deaths, then CRASH_LOOP; {HONEST} honest events stored")

@@ -8,6 +8,7 @@ import urllib.request
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from sealtrail import connections
 from sealtrail.settings import load
 from sealtrail_audit.conservation.kafka import KafkaBroker
 from sealtrail_audit.conservation.questions import Questions
@@ -55,7 +56,7 @@ def check(state_dir: Path, *, drained: bool = True, settle_s: float = 120) -> Re
         settle_s: gaps may be unnamed so long.
     """
     settings = load(AuditSettings, {"SEALTRAIL_STATE_DIR": str(state_dir)})
-    config = {"bootstrap.servers": settings.kafka_bootstrap}
+    config = connections.librdkafka(settings)
     settled = time.time_ns() // 1000 - round(settle_s * 1e6)
     with (
         closing(connect(settings)) as reader,
@@ -68,7 +69,7 @@ def check(state_dir: Path, *, drained: bool = True, settle_s: float = 120) -> Re
 def behind(state_dir: Path) -> dict[int, int]:
     """How many messages of each partition are not committed yet; only those that have some."""
     settings = load(AuditSettings, {"SEALTRAIL_STATE_DIR": str(state_dir)})
-    config = {"bootstrap.servers": settings.kafka_bootstrap}
+    config = connections.librdkafka(settings)
     with closing(KafkaBroker(config, settings.group)) as broker:
         sides = broker.sides(settings.topic)
     with closing(connect(settings)) as reader:
