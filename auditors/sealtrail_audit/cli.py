@@ -251,4 +251,4 @@ def _broker(settings: AuditSettings) -> KafkaBroker:
             f"asking the broker needs {error.name}, which is not installed",
             hint='pip install "sealtrail[producer]"; or --store-only',
         ) from error
-    return KafkaBroker(connections.librdkafka(settings), settings.group)
+    return KafkaBroker(connections.librdkafka(settings, "auditor"), settings.group)

@@ -56,7 +56,7 @@ def check(state_dir: Path, *, drained: bool = True, settle_s: float = 120) -> Re
         settle_s: gaps may be unnamed so long.
     """
     settings = load(AuditSettings, {"SEALTRAIL_STATE_DIR": str(state_dir)})
-    config = connections.librdkafka(settings)
+    config = connections.librdkafka(settings, "auditor")
     settled = time.time_ns() // 1000 - round(settle_s * 1e6)
     with (
         closing(connect(settings)) as reader,
@@ -69,7 +69,7 @@ def check(state_dir: Path, *, drained: bool = True, settle_s: float = 120) -> Re
 def behind(state_dir: Path) -> dict[int, int]:
     """How many messages of each partition are not committed yet; only those that have some."""
     settings = load(AuditSettings, {"SEALTRAIL_STATE_DIR": str(state_dir)})
-    config = connections.librdkafka(settings)
+    config = connections.librdkafka(settings, "auditor")
     with closing(KafkaBroker(config, settings.group)) as broker:
         sides = broker.sides(settings.topic)
     with closing(connect(settings)) as reader:
