@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sealtrail_processor.ports import Coordinates
     from sealtrail_processor.store import Store
 
+# What `rebuild` reads.
+REBUILT_FROM = ("commits", "commit_ends", "batches", "dispositions", "receipts", "key_records")
 _LOG = "log_id = {log_id:String} AND topic = {topic:String} AND partition = {partition:UInt16}"
 
 
@@ -25,10 +27,22 @@ def where(log: Log) -> dict[str, object]:
 
 
 class StoreLedger:
-    """`ports.Ledger` over a store."""
+    """`ports.Ledger` over a store.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: who is asked.
+        replicated: whether its tables are replicas, which may lag behind what others acknowledged.
+    """
+
+    def __init__(self, store: Store, *, replicated: bool = False) -> None:
         self._store = store
+        self._replicated = replicated
+
+    def settle(self, partition: int) -> None:
+        """See ports.Ledger."""
+        del partition  # all of a shard's are in the same tables
+        for table in REBUILT_FROM if self._replicated else ():
+            self._store.command(f"SYSTEM SYNC REPLICA {self._store.database}.{table}")
 
     def cursor(self, log: Log) -> int | None:
         """See ports.Ledger."""

@@ -66,6 +66,9 @@ class MemoryLedger:
         """All committed messages, of one log or of all."""
         return [j for f in self.flushes if log in (None, f.log) for j in f.judged]
 
+    def settle(self, partition: int) -> None:
+        """Ledger.settle: there is one copy."""
+
     def cursor(self, log: Log) -> int | None:
         """Ledger.cursor."""
         ends = [f.last_offset + 1 for f in self.flushes if f.log == log]

@@ -5,7 +5,8 @@
   a changed or vanished applied file is an error, never applied again;
 - statements end with a semicolon at a line's end; each is idempotent (IF NOT EXISTS, OR REPLACE),
   so that a file which broke off half way is simply run again;
-- ${database}, ${views}, ${storage_policy} and ${cold_after_days} are put in when a file is applied.
+- ${database}, ${views}, ${storage_policy} and ${cold_after_days} are put in when a file is applied;
+- on a cluster the same files make replicated tables (`cluster`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sealtrail import resources
 from sealtrail.errors import ConfigurationError
+from sealtrail_processor import cluster
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+# What stands before a statement.
+_COMMENTS = re.compile(r"\A(?:\s*--[^\n]*\n)+")
 _END = re.compile(r";[ \t]*(?:--[^\n]*)?\n")
 
 
@@ -38,12 +42,33 @@ class Layout:
         views: views for people.
         storage_policy: policy with the volumes hot and cold.
         cold_after_days: when parts move to the volume cold.
+        cluster: ClickHouse's name of the cluster; empty for one server (see `cluster`).
     """
 
     database: str = "sealtrail"
     views: str = "provenance"
     storage_policy: str = "hot_cold"
     cold_after_days: int = 90
+    cluster: str = ""
+
+    @property
+    def local_views(self) -> str:
+        """Database of the views over one server's tables."""
+        return f"{self.views}{cluster.LOCAL}" if self.cluster else self.views
+
+    @property
+    def _on(self) -> str:
+        return f" ON CLUSTER {self.cluster}" if self.cluster else ""
+
+    def create(self, database: str) -> str:
+        """The statement that makes a database."""
+        return f"CREATE DATABASE IF NOT EXISTS {database}{self._on}"
+
+    def adapted(self, statement: str) -> str:
+        """A statement as it runs on this installation."""
+        if not self.cluster:
+            return statement
+        return cluster.replicated(_COMMENTS.sub("", statement).strip(), self.cluster)
 
     def __post_init__(self) -> None:
         for name in (self.database, self.views, self.storage_policy):
@@ -51,6 +76,8 @@ class Layout:
                 raise ConfigurationError(f"{name!r} is no name for a database or policy")
         if self.cold_after_days < 1:
             raise ConfigurationError("cold_after_days must be at least 1")
+        if self.cluster:
+            cluster.checked(self.cluster)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +97,7 @@ class Migration:
         """The statements to run, without comments between them."""
         values = {
             "database": layout.database,
-            "views": layout.views,
+            "views": layout.local_views,
             "storage_policy": layout.storage_policy,
             "cold_after_days": str(layout.cold_after_days),
         }
@@ -81,7 +108,8 @@ class Migration:
                 f"migration {self.version:04}: unknown placeholder {error}"
             ) from None
         parts = _END.split(text if text.endswith("\n") else text + "\n")
-        return [p.strip() for p in parts if re.sub(r"--[^\n]*", "", p).strip()]
+        bare = [p.strip() for p in parts if re.sub(r"--[^\n]*", "", p).strip()]
+        return [layout.adapted(statement) for statement in bare]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +199,16 @@ def migrate(
         ConfigurationError: see `pending`.
     """
     migrations = shipped() if migrations is None else migrations
-    store.command(f"CREATE DATABASE IF NOT EXISTS {layout.database}")
-    store.command(f"CREATE DATABASE IF NOT EXISTS {layout.views}")
+    store.command(layout.create(layout.database))
+    store.command(layout.create(layout.local_views))
     store.command(
-        f"CREATE TABLE IF NOT EXISTS {layout.database}.migrations (version UInt32, name String,"
-        " checksum FixedString(32), applied_at DateTime64(6, 'UTC')) ENGINE = ReplacingMergeTree"
-        " ORDER BY version SETTINGS fsync_after_insert = 1, fsync_part_directory = 1,"
-        " non_replicated_deduplication_window = 100"
+        layout.adapted(
+            f"CREATE TABLE IF NOT EXISTS {layout.database}.migrations (version UInt32, name String,"
+            " checksum FixedString(32), applied_at DateTime64(6, 'UTC'))"
+            " ENGINE = ReplacingMergeTree ORDER BY version"
+            " SETTINGS fsync_after_insert = 1, fsync_part_directory = 1,"
+            " non_replicated_deduplication_window = 100"
+        )
     )
     todo = pending(migrations, applied(store, layout))
     for migration in todo:
@@ -190,4 +221,18 @@ def migrate(
             [(migration.version, migration.name, migration.checksum, now)],
             token=f"migration/{migration.version}/{migration.checksum.hex()}",
         )
+    if layout.cluster:
+        _make_readable(store, layout)
     return todo
+
+
+def _make_readable(store: Store, layout: Layout) -> None:
+    """Tables that read all shards, for whatever the migrations have made."""
+    objects = store.query(
+        "SELECT database, name FROM system.tables WHERE database IN ({d:String}, {v:String})"
+        " AND engine NOT IN ('MaterializedView', 'Null')",
+        {"d": layout.database, "v": layout.local_views},
+    )
+    pairs = [(row[0], row[1]) for row in objects]
+    for statement in cluster.reading(layout.cluster, layout.database, layout.views, pairs):
+        store.command(statement)

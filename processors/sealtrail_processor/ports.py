@@ -34,6 +34,9 @@ class SkippedMessages(UnavailableError):  # noqa: N818 - says what happened
 class Ledger(Protocol):
     """What the store remembers of a partition."""
 
+    def settle(self, partition: int) -> None:
+        """Wait until all that was acknowledged elsewhere can be read here; before anything else."""
+
     def cursor(self, log: Log) -> int | None:
         """Next offset after the contiguous commits of a log, None when it has none."""
 

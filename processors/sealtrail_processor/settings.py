@@ -70,6 +70,16 @@ class WorkerSettings(CommonSettings):
         ge=-1,
         description="how long batches and refused messages stay in Kafka; -1: for ever",
     )
+    store_cluster: str = Field(
+        default="",
+        max_length=63,
+        description="ClickHouse's name of the cluster: replicated tables; empty for one server",
+    )
+    store_shards: tuple[str, ...] = Field(
+        default=(),
+        description="a JSON list, one URL a shard: partition p is stored at number p modulo their "
+        "count, for ever; empty: all at store_url",
+    )
 
     session_timeout_s: float = Field(default=8, ge=6, le=60, description="of the consumer group")
     watchdog_margin_s: float = Field(

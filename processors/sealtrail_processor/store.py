@@ -82,6 +82,14 @@ AVRO_SETTINGS: dict[str, Any] = INSERT_SETTINGS | {
     "max_expanded_ast_elements": 10_000_000,
 }
 
+QUORUM_SETTINGS: dict[str, Any] = {
+    # A replica that dies after its acknowledgement must not be the only one that knew.
+    "insert_quorum": "auto",
+    # Different partitions of the log insert side by side.
+    "insert_quorum_parallel": 1,
+    "insert_quorum_timeout": 60_000,
+}
+
 
 class StoreUnavailable(UnavailableError):  # noqa: N818 - names the state, beside StoreRefused
     """The store cannot do it now, perhaps later. code is ClickHouse's, 0 without one."""
@@ -154,9 +162,10 @@ class ClickHouseStore:
         user, password: who writes.
         database: where unqualified names are looked up.
         timeout_s: how long a call may take, seconds.
+        quorum: whether a majority of replicas must have an insert before it is acknowledged.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - how to reach and use a server
         self,
         url: str,
         user: str,
@@ -164,8 +173,10 @@ class ClickHouseStore:
         database: str = "sealtrail",
         *,
         timeout_s: float = 120.0,
+        quorum: bool = False,
     ) -> None:
         self.database = database
+        self._settings = QUORUM_SETTINGS if quorum else {}
         self._connect: dict[str, Any] = {
             "dsn": url,
             "username": user,
@@ -206,7 +217,7 @@ class ClickHouseStore:
                 column_names=list(columns),
                 database=self.database,
                 column_type_names=[types[name] for name in columns],
-                settings=INSERT_SETTINGS | {"insert_deduplication_token": token},
+                settings=INSERT_SETTINGS | self._settings | {"insert_deduplication_token": token},
             )
 
         self._call(run)
@@ -219,7 +230,7 @@ class ClickHouseStore:
             client.raw_insert(
                 "",  # the statement stands before the data
                 insert_block=block,
-                settings=AVRO_SETTINGS | {"insert_deduplication_token": token},
+                settings=AVRO_SETTINGS | self._settings | {"insert_deduplication_token": token},
             )
 
         self._call(run)

@@ -34,13 +34,14 @@ _COMMITTED = """
 """
 
 
-def open_store(settings: WorkerSettings) -> ClickHouseStore:
-    """The store that the settings name."""
+def open_store(settings: WorkerSettings, url: str = "", database: str = "") -> ClickHouseStore:
+    """The store that the settings name, or another server or database of it."""
     return ClickHouseStore(
-        settings.store_url,
+        url or settings.store_url,
         settings.store_user,
         settings.store_password.get_secret_value(),
-        settings.store_database,
+        database or settings.store_database,
+        quorum=bool(settings.store_cluster),
     )
 
 
@@ -51,6 +52,7 @@ def layout(settings: WorkerSettings) -> migrate.Layout:
         settings.store_views,
         settings.store_policy,
         settings.store_cold_after_days,
+        settings.store_cluster,
     )
 
 

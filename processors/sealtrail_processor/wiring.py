@@ -14,7 +14,7 @@ from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.identity import WORKER
 from sealtrail.records import Directory, TrustRoot
 from sealtrail.settings import load
-from sealtrail_processor import logs
+from sealtrail_processor import cluster, logs
 from sealtrail_processor.breaker import Marks, WaitingStore
 from sealtrail_processor.health import HealthServer
 from sealtrail_processor.kafka_heads import HEADS_QUEUE, HEADS_TIMEOUT_S, KafkaHeads
@@ -22,6 +22,7 @@ from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide, KeysTopic
 from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.ledger import StoredKeys, StoreLedger
 from sealtrail_processor.settings import WorkerSettings
+from sealtrail_processor.shards import ShardedLedger, ShardedSink, ShardedStore
 from sealtrail_processor.sink import ClickHouseSink
 from sealtrail_processor.store_cli import layout, open_store, ready
 from sealtrail_processor.worker import Outside, Worker
@@ -73,7 +74,11 @@ def connect(settings: WorkerSettings) -> Outside:
     Raises:
         ConfigurationError: the trust root cannot be read, or the state folder not written.
     """
-    store: Store = open_store(settings)
+    shards = [open_store(settings, url) for url in settings.store_shards or (settings.store_url,)]
+    store: Store = shards[0]
+    if settings.store_cluster:
+        reading = open_store(settings, database=settings.store_database + cluster.ALL)
+        store = ShardedStore(shards, reading)
     config = kafka_config(settings)
     broker = KafkaSide(config, settings.group)
     keys = KeysReader(
@@ -85,11 +90,12 @@ def connect(settings: WorkerSettings) -> Outside:
     )
     marks = Marks(settings.state_dir / "worker" / "marks", settings.worker_id)
     # What the flush thread asks while it has messages in hand.
-    marked = WaitingStore(store, marks.own)
+    marked = [WaitingStore(shard, marks.own) for shard in shards]
+    replicated = bool(settings.store_cluster)
     return Outside(
         store,
-        StoreLedger(marked),
-        ClickHouseSink(marked, secrets.randbits),
+        ShardedLedger([StoreLedger(shard, replicated=replicated) for shard in marked]),
+        ShardedSink([ClickHouseSink(shard, secrets.randbits) for shard in marked]),
         broker,
         keys,
         KafkaPublisher(config),

@@ -156,6 +156,7 @@ class Worker:
         log_id = self.outside.broker.log_id(topic)
         cursors = {}
         for number in wanted:
+            self.outside.ledger.settle(number)
             partition = self._load(Log(log_id, topic, number))
             self.partitions[number] = partition
             cursors[number] = partition.next_offset
