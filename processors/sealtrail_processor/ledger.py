@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from sealtrail_processor.store import Store
 
 # What `rebuild` reads.
-REBUILT_FROM = ("commits", "commit_ends", "batches", "dispositions", "receipts", "key_records")
+REBUILT_FROM = (
+    "commits",
+    "commit_ends",
+    "batches",
+    "dispositions",
+    "receipts",
+    "key_records",
+    "deaths",
+)
 _LOG = "log_id = {log_id:String} AND topic = {topic:String} AND partition = {partition:UInt16}"
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from sealtrail.chain import Chains
+    from sealtrail_processor.breaker import Death
     from sealtrail_processor.model import Flush, Log, Sink
     from sealtrail_processor.ports import Coordinates, Ledger
     from sealtrail_processor.store import Row, Store
@@ -78,6 +79,18 @@ class ShardedLedger:
             for ledger in self._ledgers:
                 found.update(ledger.stored_hashes(keys))
         return found
+
+    def deaths(self, log: Log, first: int) -> Sequence[Death]:
+        """See ports.Ledger."""
+        return shard_of(self._ledgers, log.partition).deaths(log, first)
+
+    def record_death(self, death: Death) -> None:
+        """See ports.Ledger."""
+        shard_of(self._ledgers, death.log.partition).record_death(death)
+
+    def holds(self, log: Log, offset: int) -> bool:
+        """See ports.Ledger."""
+        return shard_of(self._ledgers, log.partition).holds(log, offset)
 
     def refused(
         self, coordinates: Collection[Coordinates]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.processors.store.making import Maker
 
+from sealtrail_processor.breaker import Death
 from sealtrail_processor.ledger import REBUILT_FROM, StoreLedger
 from sealtrail_processor.memory import MemoryLedger
 from sealtrail_processor.model import Flush, Log
@@ -106,3 +107,13 @@ def test_a_replica_catches_up_before_it_is_read():
     assert single.told == []
     wanted = [("command", f"SYSTEM SYNC REPLICA sealtrail.{name}") for name in REBUILT_FROM]
     assert replica.told == wanted
+
+
+def test_deaths_are_kept_with_the_partition():
+    shards = [MemoryLedger(), MemoryLedger()]
+    ledger = ShardedLedger(shards)
+    death = Death(LOGS[3], 5, 5, "WORK", "mark")
+    ledger.record_death(death)
+    assert list(ledger.deaths(LOGS[3], 0)) == [death]
+    assert not list(shards[0].deaths(LOGS[3], 0))
+    assert ledger.holds(LOGS[3], 5) == shards[1].holds(LOGS[3], 5)
