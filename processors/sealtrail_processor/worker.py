@@ -354,8 +354,14 @@ class Worker:
         # end, for each call has a timeout of its own.
         busy = self.status.busy_since
         working = busy is not None and time.monotonic() - busy < BUSY_S
-        waiting = working or bool(self.status.waiting)
-        lag, stuck = self._watchdog.observe(time.monotonic(), ends, done, waiting=waiting)
+        lag, stuck = self._watchdog.observe(
+            time.monotonic(),
+            ends,
+            done,
+            own=[number for number, p in self.partitions.items() if not p.closed],
+            waiting=bool(self.status.waiting),
+            working=working,
+        )
         self.status.lag = lag
         self.metrics.lag.set(lag)
         if stuck and not self.status.stopping:

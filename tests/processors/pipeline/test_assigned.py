@@ -217,7 +217,7 @@ def test_another_broker_is_noticed_without_messages(house: House) -> None:
 def test_a_stuck_worker_leaves(house: House) -> None:
     house = House(session_timeout_s=6, watchdog_margin_s=0.001)
     house.append(world.Producer().send())
-    house.worker._watchdog.patience_s = -1.0
+    house.worker._watchdog.patience_s = 0.0
     house.worker._watch()
     assert house.worker.status.lag == 1
     with pytest.raises(Left) as left:
@@ -228,7 +228,7 @@ def test_a_stuck_worker_leaves(house: House) -> None:
 def test_a_slow_store_is_not_a_stuck_worker() -> None:
     house = House(session_timeout_s=6, watchdog_margin_s=0.001)
     house.append(world.Producer().send())
-    house.worker._watchdog.patience_s = -1.0
+    house.worker._watchdog.patience_s = 0.0
     house.worker.status.busy_since = time.monotonic()
     house.worker._watch()
     house.worker._watch()

@@ -6,7 +6,7 @@ import gzip
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import jsonschema
@@ -22,6 +22,9 @@ from sealtrail_processor.metrics import Metrics, Status
 from sealtrail_processor.model import Finding, Log, finding_id
 from sealtrail_processor.reports import Reports
 from sealtrail_processor.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 SCHEMA = VECTORS / "ocsf" / "detection_finding-1.8.0.schema.json.gz"
@@ -67,32 +70,97 @@ def test_a_finding_is_the_same_when_more_is_known_of_it() -> None:
 class TestWatchdog:
     """Lag without progress ends the process; nothing else does."""
 
-    def look(self, dog: Watchdog, at: float, end: int, done: int, **more: bool) -> bool:
-        return dog.observe(at, {0: end}, {0: done}, waiting=more.get("waiting", False))[1]
+    def bites(
+        self,
+        dog: Watchdog,
+        looks: Iterable[float],
+        ends: Mapping[int, int],
+        done: Callable[[float], Mapping[int, int]],
+        own: Sequence[int] = (0,),
+        **state: bool,
+    ) -> float | None:
+        """When it bites, if it does."""
+        state = {"waiting": False, "working": False} | state
+        for at in looks:
+            if dog.observe(at, ends, done(at), own=own, **state)[1]:
+                return at
+        return None
 
     def test_bites_after_its_patience(self) -> None:
-        dog = Watchdog(30)
-        assert not self.look(dog, 0, 10, 5)
-        assert not self.look(dog, 30, 10, 5)
-        assert self.look(dog, 31, 10, 5)
+        assert self.bites(Watchdog(30), range(0, 100, 2), {0: 10}, lambda _: {0: 5}) == 32
 
     def test_no_lag_no_bite(self) -> None:
-        dog = Watchdog(30)
-        assert not any(self.look(dog, at, 5, 5) for at in range(0, 200, 2))
+        assert self.bites(Watchdog(30), range(0, 200, 2), {0: 5}, lambda _: {0: 5}) is None
 
     def test_progress_calms_it(self) -> None:
-        dog = Watchdog(30)
-        assert not any(self.look(dog, at, 10_000, at) for at in range(0, 200, 2))
+        looks = range(0, 200, 2)
+        assert self.bites(Watchdog(30), looks, {0: 10_000}, lambda at: {0: int(at)}) is None
 
     def test_waiting_for_a_server_is_no_fault(self) -> None:
+        dog, looks = Watchdog(30), range(0, 200, 2)
+        assert self.bites(dog, looks, {0: 10}, lambda _: {0: 5}, waiting=True) is None
+        assert self.bites(dog, [201], {0: 10}, lambda _: {0: 5}) is None
+
+    def test_what_could_not_be_observed_is_no_fault(self) -> None:
         dog = Watchdog(30)
-        assert not any(self.look(dog, at, 10, 5, waiting=True) for at in range(0, 200, 2))
-        assert not self.look(dog, 201, 10, 5)
+        assert self.bites(dog, (0, 2, 300, 302), {0: 10}, lambda _: {0: 5}) is None
 
     def test_unassigned_partitions_count(self) -> None:
-        dog = Watchdog(30)
-        seen = [dog.observe(at, {0: 5, 1: 9}, {0: 5}, waiting=False) for at in (0, 40)]
-        assert seen == [(9, False), (9, True)]
+        ends = {0: 5, 1: 9}
+        assert Watchdog(30).observe(0, ends, {0: 5}, own=[0], waiting=False, working=False) == (
+            9,
+            False,
+        )
+        # Assigned nothing: as if it were to blame. With its own in order: after the one that is.
+        for own, at in (((), 32), ((0,), 62)):
+            assert self.bites(Watchdog(30), range(0, 100, 2), ends, lambda _: {0: 5}, own) == at
+
+    def test_its_own_partition_stands_while_others_move(self) -> None:
+        found = self.bites(
+            Watchdog(30),
+            range(0, 200, 2),
+            {0: 9_000, 1: 10},
+            lambda at: {0: int(at), 1: 5},
+            own=[1],
+        )
+        assert found == 32
+
+    def test_rebalances_give_no_new_patience(self) -> None:
+        """The group's offset is behind the store's: it shows while nothing is assigned."""
+
+        def done(at: float) -> Mapping[int, int]:
+            return {0: 3 if at % 20 < 4 else 5}
+
+        assert self.bites(Watchdog(30), range(0, 100, 2), {0: 10}, done) == 36
+
+    def test_a_slow_flush_is_work(self) -> None:
+        looks = range(0, 600, 2)
+        slow = self.bites(
+            Watchdog(30),
+            looks,
+            {0: 9_000, 1: 9_000},
+            lambda at: {0: int(at // 60), 1: int(at // 60)},
+            own=[0, 1],
+            working=True,
+        )
+        assert slow is None
+
+    def test_a_partition_that_many_turns_pass_by(self) -> None:
+        found = self.bites(
+            Watchdog(30),
+            range(0, 200, 2),
+            {0: 9_000, 1: 10},
+            lambda at: {0: int(at), 1: 5},
+            own=[0, 1],
+            working=True,
+        )
+        assert found == 40
+
+    def test_an_assignment_gives_some_seconds_and_no_more(self) -> None:
+        dog, ends = Watchdog(30), {0: 10}
+        assert self.bites(dog, range(0, 32, 2), ends, lambda _: {0: 5}) is None
+        dog.assigned(31)
+        assert self.bites(dog, range(32, 100, 2), ends, lambda _: {0: 5}) == 42
 
 
 class TestHealth:
