@@ -18,6 +18,7 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -113,10 +114,12 @@ class Mark:
         self._page = page
         self._page[: len(_MAGIC)] = _MAGIC
         self._log: Log | None = None
+        self._thread = 0
 
     def working(self, log: Log, first: int, last: int) -> Self:
         """Take messages in hand, for a `with` block."""
         self._page[_STATE] = Phase.IDLE
+        self._thread = threading.get_ident()
         if log != self._log:
             names = (log.log_id.encode()[:1024], log.topic.encode()[:1024])
             _NAMES.pack_into(self._page, _NAMES_AT, log.partition, *map(len, names))
@@ -134,13 +137,14 @@ class Mark:
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """The store is asked: who dies now was probably killed."""
-        before = self._page[_STATE]
-        if before == Phase.WORK:
+        # Other threads that ask say nothing about the messages in hand.
+        waits = self._page[_STATE] == Phase.WORK and self._thread == threading.get_ident()
+        if waits:
             self._page[_STATE] = Phase.WAIT
         try:
             yield
         finally:
-            if before == Phase.WORK:
+            if waits:
                 self._page[_STATE] = Phase.WORK
 
     def __enter__(self) -> Self:

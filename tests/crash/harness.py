@@ -7,7 +7,6 @@ that were started here are ever signalled.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from tests.conftest import free_ports
+from tests.conftest import Stack, real_variables, stack_variables
 from tests.scenarios import conservation
 
 if TYPE_CHECKING:
@@ -33,23 +32,19 @@ class Failed(RuntimeError):  # noqa: N818 - reads as what happened
 
 
 class Pipeline:
-    """The embedded stack with its store migrated and a producer's key registered.
+    """A stack with its store migrated and a producer's key registered.
 
     Args:
         settings: further SEALTRAIL_* variables.
+        brokers: real ones (Apache Kafka, with Apicurio Registry); 0 takes the embedded stack.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, brokers: int = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sealtrail-crash-"))
-        kafka, registry, store = free_ports(3)
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith("SEALTRAIL_")} | {
-            "SEALTRAIL_STATE_DIR": str(self.folder),
-            "SEALTRAIL_LOCAL_KAFKA_PORT": str(kafka),
-            "SEALTRAIL_LOCAL_REGISTRY_PORT": str(registry),
-            "SEALTRAIL_LOCAL_STORE_PORT": str(store),
-            "SEALTRAIL_HEALTH_PORT": "0",
-            **(settings or {}),
-        }
+        stack = real_variables(self.folder, brokers) if brokers else stack_variables(self.folder)
+        self.env = stack | {"SEALTRAIL_HEALTH_PORT": "0", **(settings or {})}
+        # Its processes, to be killed, frozen and started again by name.
+        self.stack = Stack(self.env, self.folder)
         self.log: IO[bytes] = (self.folder / "processes.log").open("ab")
         self.started: list[subprocess.Popen[bytes]] = []
 
@@ -117,10 +112,10 @@ class Pipeline:
         return self.worker(point, str(self.folder / f"crashed-{point}"))
 
     def feeder(
-        self, instance: str, events: int, rate: float = 0, hurry: Path | None = None
+        self, instances: str, events: int, rate: float = 0, hurry: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a process that sends events (feeder.py); its result is a JSON line on stdout."""
-        command = [sys.executable, str(HERE / "feeder.py"), PRODUCER, instance, str(events)]
+        command = [sys.executable, str(HERE / "feeder.py"), PRODUCER, instances, str(events)]
         if hurry is not None:
             command += [str(rate), str(hurry)]
         return self.spawn(command, subprocess.PIPE)

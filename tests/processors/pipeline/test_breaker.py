@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,9 @@ def test_the_store_is_waited_for_in_a_phase_of_its_own() -> None:
         store.command("")
         assert page[8] == Phase.WORK
     store.query("SELECT 1")
+    with mark.working(LOG, 1, 1), ThreadPoolExecutor(1) as other:
+        other.submit(store.query, "SELECT 1").result()
+    assert phases.pop() == Phase.WORK
     assert phases == [Phase.WAIT] * 4 + [Phase.IDLE]
 
 
