@@ -64,6 +64,10 @@ catalogue: $(READY) ## Throw all 84 rows of tests/catalogue.toml at the system a
 crash-test: $(READY) ## Kill the worker and the broker during 100,000 events: nothing lost, nothing doubled (ARGS="EVENTS KILLS SEED")
 	$(BIN)/python -m tests.crash.run $(ARGS)
 
+.PHONY: scale-test
+scale-test: $(READY) ## Three workers on real Kafka, one killed every 20 s for 5 minutes, one frozen, one leaving (ARGS="--short --embedded")
+	$(BIN)/python -m tests.crash.scale $(ARGS)
+
 .PHONY: bench
 bench: $(READY) ## Measure events a second through the whole pipeline on this machine (ARGS="EVENTS PRODUCERS")
 	$(BIN)/python -m tests.bench.rate $(ARGS)

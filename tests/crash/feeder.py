@@ -42,17 +42,16 @@ def main(
                 time.sleep(0.02)
                 if hurry.exists():
                     hurry = None
-            for at, trail in enumerate(trails):
+            for at, (name, trail) in enumerate(zip(instances, trails, strict=True)):
                 causes = {id(r): r for r in (newest[at], newest[at - 1]) if r is not None}
+                thing = f"{name}/{number % 97}"
                 newest[at] = trail.emit(
                     "load.step",
                     event_type=EventType.TRANSFORM,
-                    inputs=[EntityRef("load", f"{instances[at]}/{number % 97}", str(number))],
-                    outputs=[
-                        EntityRef("load", f"{instances[at]}/{(number + 1) % 97}", str(number))
-                    ],
+                    inputs=[EntityRef("load", thing, str(number))],
+                    outputs=[EntityRef("load", thing, str(number + 1))],
                     parents=[cause.reference for cause in causes.values()],
-                    attributes={"number": str(number), "instance": instances[at]},
+                    attributes={"number": str(number), "instance": name},
                     backfill=True,
                 )
                 links += len(causes)

@@ -21,9 +21,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from tests.crash import verdict
 from tests.crash.harness import Failed, Pipeline
 from tests.crash.worker import POINTS
-from tests.scenarios import conservation
 
 if TYPE_CHECKING:
     import subprocess
@@ -132,12 +132,13 @@ def run(events: int, kills: int, seed: int) -> dict[str, Any]:
         first, second = (events // INSTANCES // 2), events // INSTANCES - events // INSTANCES // 2
         sent = feed(scenario, "a", first, scenario.points)
         scenario.broker()
-        sent += feed(scenario, "b", second, scenario.random_kills, scenario.zombie)
-        return judge(scenario, sent)
+        after = feed(scenario, "b", second, scenario.random_kills, scenario.zombie)
+        sent = {name: count + after[name] for name, count in sent.items()}
+        return report(scenario, sent)
 
 
-def feed(scenario: Scenario, half: str, each: int, *faults: Any) -> int:
-    """Send events while faults happen, then wait until all are visible; how many."""
+def feed(scenario: Scenario, half: str, each: int, *faults: Any) -> dict[str, int]:
+    """Send events while faults happen, then wait until all are visible; how many, and links."""
     before = scenario.pipeline.committed()
     hurry = scenario.pipeline.folder / f"hurry-{half}"
     feeders = [
@@ -147,70 +148,25 @@ def feed(scenario: Scenario, half: str, each: int, *faults: Any) -> int:
     for fault in faults:
         fault()
     hurry.touch()
-    sent = 0
-    for feeder in feeders:
-        out, _ = feeder.communicate(timeout=900)
-        if feeder.returncode != 0:
-            raise Failed(f"a feeder ended with {feeder.returncode}")
-        sent += json.loads(out)["events"]
-    scenario.pipeline.wait_for("drain", before + sent, 300, scenario.worker)
-    scenario.say(f"half {half}: {sent} events sent and visible")
+    sent = verdict.sent(feeders)
+    scenario.pipeline.wait_for("drain", before + sent["events"], 300, scenario.worker)
+    scenario.say(f"half {half}: {sent['events']} events sent and visible")
     return sent
 
 
-def judge(scenario: Scenario, sent: int) -> dict[str, Any]:
-    """What is in the store, against what was sent."""
-    pipeline = scenario.pipeline
-    number = pipeline.number
-    links = sent - 2 * INSTANCES
-    deadline = time.monotonic() + 180
-    while number("SELECT count() FROM provenance.links WHERE verdict = 'VERIFIED'") < links:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    law = conservation.check(pipeline.folder)
-    audit = json.loads(pipeline.sealtrail("audit", "store", "--json").splitlines()[-1])
-    figures = {
-        "events_sent": sent,
-        "events_visible": number("SELECT count() FROM provenance.events"),
-        "events_distinct": number("SELECT uniqExact(event_id) FROM provenance.events"),
-        "links_expected": links,
-        "links_verified": number("SELECT count() FROM provenance.links WHERE verdict = 'VERIFIED'"),
-        "findings": {
-            r["code"]: int(r["n"])
-            for r in pipeline.sql(
-                "SELECT code, count() AS n FROM provenance.open_findings GROUP BY code"
-            )
-        },
+def report(scenario: Scenario, sent: dict[str, int]) -> dict[str, Any]:
+    """What is in the store, and what was done."""
+    return verdict.judge(scenario.pipeline, sent) | {
         "kills_at_random": scenario.killed,
         "kills_at_points": scenario.at_points,
-        "dispositions": law.dispositions,
-        "overlapping_commits": law.overlaps,
-        "conservation_differences": [str(found) for found in law.differences],
-        "audit": audit,
         "seconds": round(time.monotonic() - scenario.began, 1),
     }
-    figures["ok"] = (
-        figures["events_visible"] == figures["events_distinct"] == sent
-        and figures["links_verified"] == links
-        and not figures["findings"]
-        and law.holds
-    )
-    return figures
 
 
 def main(args: list[str]) -> int:
     """Run with the options given."""
     events, kills, seed = [*map(int, args), *(100_000, 20, 1)[len(args) :]]
-    try:
-        figures = run(events, kills, seed)
-    except Failed as failure:
-        sys.stdout.write(
-            f"FAILED: {failure}\n{json.dumps({'ok': False, 'failure': str(failure)[:500]})}\n"
-        )
-        return 1
-    sys.stdout.write(json.dumps(figures) + "\n")
-    return int(not figures["ok"])
+    return verdict.main(lambda _: run(events, kills, seed), None)
 
 
 if __name__ == "__main__":
