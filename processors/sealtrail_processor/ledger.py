@@ -78,9 +78,9 @@ class StoreLedger:
         """See ports.Ledger."""
         return rebuild.stored_hashes(self._store, keys)
 
-    def deaths(self, log: Log, first: int) -> Sequence[Death]:
+    def deaths(self, log_id: str, topic: str) -> Sequence[Death]:
         """See ports.Ledger."""
-        return rebuild.deaths(self._store, log, first)
+        return rebuild.deaths(self._store, log_id, topic)
 
     def record_death(self, death: Death) -> None:
         """See ports.Ledger."""

@@ -111,9 +111,9 @@ class MemoryLedger:
                     found.setdefault(key, []).append((link.statement_hash, link.branch))
         return found
 
-    def deaths(self, log: Log, first: int) -> list[Death]:
+    def deaths(self, log_id: str, topic: str) -> list[Death]:
         """Ledger.deaths."""
-        return [d for d in self.died if d.log == log and d.last >= first]
+        return [d for d in self.died if (d.log.log_id, d.log.topic) == (log_id, topic)]
 
     def record_death(self, death: Death) -> None:
         """Ledger.record_death."""

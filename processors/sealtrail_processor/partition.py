@@ -46,10 +46,10 @@ from sealtrail_processor.model import (
 from sealtrail_processor.ports import Broker, Clock, Ledger, LogChanged, SkippedMessages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sealtrail.records import Directory
-    from sealtrail_processor.breaker import Mark
+    from sealtrail_processor.breaker import Death, Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,15 @@ class Partition:
         self.chains = ledger.chains(log.topic, log.partition)
         self.low = low
         self.suspicion = Suspicion()
-        self.look_for_deaths()
 
-    def look_for_deaths(self) -> None:
-        """Ask what became of workers that had the next messages in hand; at assignment."""
-        self.suspicion = Suspicion.of(self.ports.ledger.deaths(self.log, self.next_offset))
+    def suspect(self, deaths: Iterable[Death]) -> None:
+        """Take in what became of workers that had messages in hand; at assignment.
+
+        Args:
+            deaths: in any partition, at any offset.
+        """
+        ours = (d for d in deaths if d.log == self.log and d.last >= self.next_offset)
+        self.suspicion = Suspicion.of(ours)
 
     def catch_up(self) -> None:
         """Commit as LOST what the broker dropped before it was read; usually nothing."""

@@ -54,8 +54,8 @@ class Ledger(Protocol):
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
         """(chain_id, batch_seq) -> [(statement_hash, branch)] of stored batches."""
 
-    def deaths(self, log: Log, first: int) -> Sequence[Death]:
-        """Deaths of workers that had an offset of a log in hand that is not below `first`."""
+    def deaths(self, log_id: str, topic: str) -> Sequence[Death]:
+        """Deaths of workers that had messages of a topic's log in hand."""
 
     def record_death(self, death: Death) -> None:
         """Make a death durable; once more changes nothing."""

@@ -82,10 +82,9 @@ _RECEIPTS = """
     GROUP BY offset
 """
 _DEATHS = """
-    SELECT first_offset, last_offset, phase, mark
+    SELECT partition, first_offset, last_offset, phase, mark
     FROM deaths FINAL
-    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
-        AND last_offset >= {first:UInt64}
+    WHERE log_id = {log:String} AND topic = {topic:String}
 """
 # In the order in which a flush is written: events first, and of a message without any the fate.
 _HOLDS = """
@@ -250,10 +249,10 @@ def key_records(store: Store) -> list[tuple[Log, int, int, bytes, bytes]]:
     ]
 
 
-def deaths(store: Store, log: Log, first: int) -> list[Death]:
-    """Deaths of workers that had an offset in hand that is not below `first`."""
-    rows = store.query(_DEATHS, _names(log) | {"first": first})
-    return [Death(log, *row) for row in rows]
+def deaths(store: Store, log_id: str, topic: str) -> list[Death]:
+    """Deaths of workers that had messages of a log in hand; one question for all partitions."""
+    rows = store.query(_DEATHS, {"log": log_id, "topic": topic})
+    return [Death(Log(log_id, topic, partition), *row) for partition, *row in rows]
 
 
 def add_death(store: Store, death: Death) -> None:

@@ -154,10 +154,12 @@ class Worker:
         for number in set(self.partitions) - set(wanted):
             self.partitions.pop(number).close()
         log_id = self.outside.broker.log_id(topic)
+        deaths = self.outside.ledger.deaths(log_id, topic)
         cursors = {}
         for number in wanted:
             self.outside.ledger.settle(number)
             partition = self._load(Log(log_id, topic, number))
+            partition.suspect(deaths)
             self.partitions[number] = partition
             cursors[number] = partition.next_offset
         self._assigned()
@@ -187,7 +189,6 @@ class Worker:
             and before.log == log_
             and self.outside.ledger.cursor(log_) == before.next_offset
         ):
-            before.look_for_deaths()
             before.closed = False
             return before
         ports = Ports(

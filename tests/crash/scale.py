@@ -45,6 +45,8 @@ SETTINGS = {
     "SEALTRAIL_SESSION_TIMEOUT_S": str(SESSION_S),
     "SEALTRAIL_LINKS_REBUILD_S": "3600",
     "SEALTRAIL_CLOSE_S": "300",
+    # Every partition has news twice a second.
+    "SEALTRAIL_BATCH_MS": "500",
 }
 GOAL_S = 10.0
 # A partition that nobody serves for so long is lost for this test.

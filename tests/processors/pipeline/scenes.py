@@ -65,6 +65,7 @@ class Scene:
         )
         made = Partition(self.log, ports, self.rules, self.caps)
         made.catch_up()
+        made.suspect(self.ledger.deaths(self.log.log_id, self.log.topic))
         return made
 
     def append(self, *values: bytes | None, at: int | None = None, **changes: Any) -> None:

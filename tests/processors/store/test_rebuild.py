@@ -126,9 +126,7 @@ def test_the_first_receipt_counts_whatever_a_later_writers_clock_says(
     assert found == {0: NOW, 1: NOW, 2: NOW, 3: NOW - 50}
 
 
-def test_deaths_come_back_once_and_only_those_that_still_matter(
-    store: ClickHouseStore, maker: Make
-):
+def test_deaths_come_back_once(store: ClickHouseStore, maker: Make):
     log = maker().log
     deaths = [
         Death(log, 0, 4, "WORK", "w-1"),
@@ -137,9 +135,9 @@ def test_deaths_come_back_once_and_only_those_that_still_matter(
     ]
     for death in [*deaths, deaths[1]]:
         rebuild.add_death(store, death)
-    found = rebuild.deaths(store, log, 5)
-    assert sorted(found, key=lambda d: d.mark) == deaths[1:]
-    assert rebuild.deaths(store, Log(log.log_id, log.topic, 9), 0) == []
+    found = rebuild.deaths(store, log.log_id, log.topic)
+    assert sorted(found, key=lambda d: d.mark) == deaths
+    assert rebuild.deaths(store, "another life", log.topic) == []
 
 
 def test_it_is_known_whether_anything_of_a_message_is_stored(
