@@ -80,9 +80,9 @@ class ShardedLedger:
                 found.update(ledger.stored_hashes(keys))
         return found
 
-    def deaths(self, log: Log, first: int) -> Sequence[Death]:
+    def deaths(self, log_id: str, topic: str) -> Sequence[Death]:
         """See ports.Ledger."""
-        return shard_of(self._ledgers, log.partition).deaths(log, first)
+        return [death for ledger in self._ledgers for death in ledger.deaths(log_id, topic)]
 
     def record_death(self, death: Death) -> None:
         """See ports.Ledger."""

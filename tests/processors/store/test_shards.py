@@ -114,6 +114,8 @@ def test_deaths_are_kept_with_the_partition():
     ledger = ShardedLedger(shards)
     death = Death(LOGS[3], 5, 5, "WORK", "mark")
     ledger.record_death(death)
-    assert list(ledger.deaths(LOGS[3], 0)) == [death]
-    assert not list(shards[0].deaths(LOGS[3], 0))
+    log = LOGS[3]
+    assert list(ledger.deaths(log.log_id, log.topic)) == [death]
+    assert shards[0].deaths(log.log_id, log.topic) == []
+    assert shards[1].deaths(log.log_id, log.topic) == [death]
     assert ledger.holds(LOGS[3], 5) == shards[1].holds(LOGS[3], 5)
