@@ -68,6 +68,10 @@ crash-test: $(READY) ## Kill the worker and the broker during 100,000 events: no
 scale-test: $(READY) ## Three workers on real Kafka, one killed every 20 s for 5 minutes, one frozen, one leaving (ARGS="--short --embedded")
 	$(BIN)/python -m tests.crash.scale $(ARGS)
 
+.PHONY: broker-test
+broker-test: $(READY) ## Three real Kafka brokers, one killed, then the leader, then all, during 200,000 events (ARGS="--events N --away S")
+	$(BIN)/python -m tests.crash.brokers $(ARGS)
+
 .PHONY: bench
 bench: $(READY) ## Measure events a second through the whole pipeline on this machine (ARGS="EVENTS PRODUCERS")
 	$(BIN)/python -m tests.bench.rate $(ARGS)

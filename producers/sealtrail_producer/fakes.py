@@ -136,6 +136,10 @@ class FakeTransport:
             raise UnavailableError("the fake broker is down")
         return self.broker.counts.get(topic, self.broker.default_count)
 
+    def standing(self, topic: str, partition: int) -> str:
+        """Where it is."""
+        return f"{topic}[{partition}] is {'down' if self.broker.down else 'up'}"
+
     def send(self, message: Message, done: Delivered) -> None:
         """Queue a message."""
         if len(self._waiting) >= self.capacity:

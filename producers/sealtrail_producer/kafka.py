@@ -133,6 +133,20 @@ class KafkaTransport:
             raise UnavailableError(f"topic {topic}: {found.error or 'has no partitions yet'}")
         return len(found.partitions)
 
+    def standing(self, topic: str, partition: int) -> str:
+        """What the brokers say of a partition, for people."""
+        try:
+            found = self._producer.list_topics(topic, timeout=METADATA_S).topics[topic]
+        except KafkaException as error:
+            return f"they cannot be reached: {_reason(error)}"
+        there = found.partitions.get(partition)
+        if there is None:
+            return f"partition {partition} is not there"
+        if there.leader < 0:
+            return f"partition {partition} has no leader"
+        held = f"{len(there.isrs)} of {len(there.replicas)} replicas of partition {partition}"
+        return f"{held} are in sync; min.insync.replicas may want more"
+
     def send(self, message: Message, done: Delivered) -> None:
         """Queue a message."""
         if self._replaced_at is not None:

@@ -98,6 +98,9 @@ class Transport(Protocol):
             UnavailableError: the brokers do not tell.
         """
 
+    def standing(self, topic: str, partition: int) -> str:
+        """What the brokers say of a partition, for people; they may be away."""
+
     def send(self, message: Message, done: Delivered) -> None:
         """Take a message; `done` is called once from within `poll`.
 

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.01
 IDLE_S = 0.5
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
+# Brokers that acknowledge nothing for so long are spoken of; the client itself tries for ever.
+SILENT_S = 10.0
 MAX_UNDER_WAY_BYTES = 16 * 1024 * 1024
 
 
@@ -92,6 +94,7 @@ class Sender:
         self._beating = False
         self._backoff = 0.0
         self._not_before = 0.0
+        self._heard_at = clock.steady_s()
 
     # -- seen from other threads --------------------------------------------
 
@@ -147,6 +150,7 @@ class Sender:
             busy = self._under_way or self._beating or self._spool.has(self._next)
             transport.poll(POLL_S if busy else 0.0)
             self._settle()
+            self._complain(transport)
             self._pace()
         except ConfigurationError:
             self._disconnect()
@@ -172,6 +176,7 @@ class Sender:
                 hint=f"set SEALTRAIL_PARTITIONS={count} for producers and workers",
             )
         self._transport = transport
+        self._heard_at = self._clock.steady_s()
         return transport
 
     def _hand_over(self, transport: Transport) -> None:
@@ -216,6 +221,7 @@ class Sender:
                 )
             self._sizes.pop(record.index, None)
             self._backoff = 0.0
+            self._heard_at = self._clock.steady_s()
             self.last_error = None
             through = self._under_way.done(record.index)
             if self._pacer is not None:
@@ -226,6 +232,23 @@ class Sender:
                 with self.condition:
                     self.delivered = max(self.delivered, through)
                     self.condition.notify_all()
+
+    def _complain(self, transport: Transport) -> None:
+        """Say so when the brokers take nothing, and what they say of the partition."""
+        now = self._clock.steady_s()
+        if not self._sizes:
+            self._heard_at = now
+        if now - self._heard_at < SILENT_S:
+            return
+        self._heard_at = now
+        oldest = min(self._sizes)
+        record = self._spool.get(oldest)
+        place = self._topic, 0 if record is None else record.message.partition
+        why = transport.standing(*place)
+        error = DeliveryError(f"the brokers do not acknowledge batch {oldest}: {why}")
+        if self.last_error is None or self.last_error.message != error.message:
+            log.warning("%s; batches wait in the spool", error.message)
+        self.last_error = error
 
     def _pace(self) -> None:
         if self._pacer is None:

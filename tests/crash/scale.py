@@ -16,24 +16,18 @@ of JSON; exit status 1 if anything is wrong.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import signal
 import statistics
 import sys
 import time
-import urllib.request
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.conftest import free_ports
 from tests.crash import verdict
-from tests.crash.harness import PRODUCER, Failed, Pipeline
-
-from sealtrail_producer.chain_writer import partition_of
+from tests.crash.harness import Failed, Pipeline
+from tests.crash.team import Team, instances
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
 WORKERS, PARTITIONS, FEEDERS = 3, 12, 3
@@ -49,162 +43,55 @@ SETTINGS = {
     "SEALTRAIL_BATCH_MS": "500",
 }
 GOAL_S = 10.0
-# A partition that nobody serves for so long is lost for this test.
-LONGEST_S = 90.0
 
 
-def instances() -> list[str]:
-    """Names of which each lies in another partition."""
-    found: dict[int, str] = {}
-    for number in range(10_000):
-        name = f"i{number}"
-        found.setdefault(partition_of(PRODUCER, name, PARTITIONS), name)
-        if len(found) == PARTITIONS:
-            return [found[partition] for partition in sorted(found)]
-    raise Failed("no names for all partitions")
+def kill(team: Team) -> None:
+    """SIGKILL, and a new process at once."""
+    member = team.random.choice(team.members)
+    owned = member.owned()
+    began = time.monotonic()
+    member.process.kill()
+    member.process.wait()
+    team.restart(member)
+    team.until_served("killed", owned, began)
 
 
-@dataclass(slots=True)
-class Member:
-    """One worker of the group, whatever process it is just now."""
-
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def owned(self) -> list[int]:
-        """Partitions that it says it has."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as reply:
-                body = json.loads(reply.read())
-        except OSError:
-            return []
-        return list(body["assigned"])
+def freeze(team: Team) -> None:
+    """SIGSTOP past the session, SIGCONT: for a while two believe that they own the same."""
+    member = team.random.choice(team.members)
+    owned = member.owned()
+    began = time.monotonic()
+    member.process.send_signal(signal.SIGSTOP)
+    team.until_served("frozen", owned, began)
+    time.sleep(max(0.0, SESSION_S + 6 - (time.monotonic() - began)))
+    member.process.send_signal(signal.SIGCONT)
+    team.say(f"thawed after {time.monotonic() - began:.1f} s")
 
 
-@dataclass
-class Team:
-    """Workers of one group, and what was done to them."""
-
-    pipeline: Pipeline
-    random: random.Random
-    members: list[Member] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
-    # Kind of fault -> seconds until each partition was served again.
-    served: dict[str, list[float]] = field(default_factory=dict)
-    done: dict[str, int] = field(default_factory=dict)
-
-    def say(self, text: str) -> None:
-        """A line with the time."""
-        sys.stdout.write(f"{time.monotonic() - self.began:6.1f} s  {text}\n")
-        sys.stdout.flush()
-
-    def join(self) -> Member:
-        """One more worker."""
-        [port] = free_ports(1)
-        name = f"w{len(self.members)}"
-        member = Member(name, port, self._spawn(name, port))
-        self.members.append(member)
-        return member
-
-    def _spawn(self, name: str, port: int) -> subprocess.Popen[bytes]:
-        return self.pipeline.worker(worker_id=name, health_port=str(port))
-
-    def restart(self, member: Member) -> None:
-        """As its supervisor does."""
-        member.process = self._spawn(member.name, member.port)
-
-    def positions(self) -> dict[int, int]:
-        """How far readers see each partition."""
-        rows = self.pipeline.sql("SELECT partition, max(committed) AS at FROM committed GROUP BY 1")
-        return {int(row["partition"]): int(row["at"]) for row in rows}
-
-    def settled(self, timeout_s: float = 120) -> None:
-        """Wait until all partitions are assigned, each once."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            owned = sorted(p for m in self.members for p in m.owned())
-            if owned == list(range(PARTITIONS)):
-                return
-            if time.monotonic() > deadline:
-                raise Failed(f"assigned after {timeout_s} s: {owned}")
-            self._alive()
-            time.sleep(0.3)
-
-    def _alive(self) -> None:
-        for member in self.members:
-            status = member.process.poll()
-            if status is not None:
-                # The watchdog's, or a broker's: any supervisor starts it anew.
-                self.done["ended_by_itself"] = self.done.get("ended_by_itself", 0) + 1
-                self.say(f"{member.name} ended with {status}")
-                self.restart(member)
-
-    def until_served(self, kind: str, partitions: list[int], began: float) -> None:
-        """Wait until readers see more of each of these partitions; note how long it took."""
-        before = self.positions()
-        waiting = set(partitions)
-        while waiting:
-            now = self.positions()
-            for partition in sorted(waiting):
-                if now.get(partition, -1) > before.get(partition, -1):
-                    waiting.discard(partition)
-                    self.served.setdefault(kind, []).append(time.monotonic() - began)
-            if time.monotonic() - began > LONGEST_S:
-                raise Failed(f"{kind}: partitions {sorted(waiting)} are not served any more")
-            self._alive()
-            time.sleep(0.2)
-        self.done[kind] = self.done.get(kind, 0) + 1
-        took = self.served[kind][-len(partitions) :] if partitions else [0.0]
-        self.say(f"{kind}: {len(partitions)} partitions served again after {max(took):.1f} s")
-
-    # -- what is done to them ---------------------------------------------------------------------
-
-    def kill(self) -> None:
-        """SIGKILL, and a new process at once."""
-        member = self.random.choice(self.members)
-        owned = member.owned()
-        began = time.monotonic()
-        member.process.kill()
-        member.process.wait()
-        self.restart(member)
-        self.until_served("killed", owned, began)
-
-    def freeze(self) -> None:
-        """SIGSTOP past the session, SIGCONT: for a while two believe that they own the same."""
-        member = self.random.choice(self.members)
-        owned = member.owned()
-        began = time.monotonic()
-        member.process.send_signal(signal.SIGSTOP)
-        self.until_served("frozen", owned, began)
-        time.sleep(max(0.0, SESSION_S + 6 - (time.monotonic() - began)))
-        member.process.send_signal(signal.SIGCONT)
-        self.say(f"thawed after {time.monotonic() - began:.1f} s")
-
-    def leave(self) -> None:
-        """SIGTERM: it hands its partitions over; then another one joins in its place."""
-        member = self.random.choice(self.members)
-        owned = member.owned()
-        began = time.monotonic()
-        member.process.send_signal(signal.SIGTERM)
-        status = member.process.wait(30)
-        if status != 0:
-            raise Failed(f"{member.name} was asked to stop and ended with {status}")
-        self.members.remove(member)
-        self.until_served("left", owned, began)
-        self.members.append(member)
-        self.restart(member)
-        self.until_served("joined", list(range(PARTITIONS)), time.monotonic())
+def leave(team: Team) -> None:
+    """SIGTERM: it hands its partitions over; then another one joins in its place."""
+    member = team.random.choice(team.members)
+    owned = member.owned()
+    began = time.monotonic()
+    member.process.send_signal(signal.SIGTERM)
+    status = member.process.wait(30)
+    if status != 0:
+        raise Failed(f"{member.name} was asked to stop and ended with {status}")
+    team.members.remove(member)
+    team.until_served("left", owned, began)
+    team.members.append(member)
+    team.restart(member)
+    team.until_served("joined", list(range(PARTITIONS)), time.monotonic())
 
 
 def faults(team: Team, seconds: float, every: float) -> None:
     """One fault every so many seconds."""
     for number, _ in enumerate(_beats(team, seconds, every)):
-        team.kill()
+        kill(team)
         if number == 3:
-            team.freeze()
+            freeze(team)
         if number == 8:
-            team.leave()
+            leave(team)
 
 
 def _beats(team: Team, seconds: float, every: float) -> Iterator[float]:
@@ -213,7 +100,7 @@ def _beats(team: Team, seconds: float, every: float) -> Iterator[float]:
     while number * every <= seconds:
         rest = began + number * every - time.monotonic()
         if rest > 0:
-            time.sleep(rest)
+            team.rest(rest)
         else:
             # What came before took longer than a beat.
             team.done["late_beats"] = team.done.get("late_beats", 0) + 1
@@ -226,15 +113,15 @@ def short(team: Team) -> None:
     team.join()
     team.settled()
     team.until_served("joined", list(range(PARTITIONS)), time.monotonic())
-    team.leave()
-    team.kill()
+    leave(team)
+    kill(team)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """The whole scenario; figures of it."""
     pace = {"SEALTRAIL_PACE_BYTES": "1500000"} if options.embedded else {}
     with Pipeline(SETTINGS | pace, brokers=0 if options.embedded else 1) as pipeline:
-        team = Team(pipeline, random.Random(options.seed))
+        team = Team(pipeline, PARTITIONS, random.Random(options.seed))
         for _ in range(WORKERS - options.short):
             team.join()
         team.settled()
@@ -246,7 +133,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def load(team: Team, options: argparse.Namespace) -> dict[str, int]:
     """Send events while faults happen, then wait until all are visible."""
-    names = instances()
+    names = instances(PARTITIONS)
     hurry = team.pipeline.folder / "hurry"
     events = round(RATE * options.seconds)
     feeders = [

@@ -70,6 +70,28 @@ def test_an_outage_holds_batches_back_in_the_spool(world: World, judged: Callabl
     assert not seen.duplicates
 
 
+def test_brokers_that_acknowledge_nothing_are_spoken_of(
+    world: World, judged: Callable[[], Seen], caplog: pytest.LogCaptureFixture
+):
+    trail = world.open(batch_events=5)
+    emit(trail, 5)
+    assert trail.flush(1)
+    world.broker.down = True
+    emit(trail, 5)
+    assert not trail.flush(1)
+    assert caplog.messages == []
+    world.clock.advance(11)
+    assert not trail.flush(1)
+    world.clock.advance(11)
+    assert not trail.flush(1)
+    [said] = caplog.messages
+    assert said.startswith("the brokers do not acknowledge batch ")
+    assert said.endswith(" is down; batches wait in the spool")
+    world.broker.down = False
+    assert trail.close(60)
+    assert len(judged().events) == 10
+
+
 def test_what_close_could_not_send_is_sent_by_the_next_process_and_its_chain_continued(
     world: World, judged: Callable[[], Seen]
 ):
