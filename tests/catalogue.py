@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept: list[pytest.Item] = []
     for item in items:
         row = item.get_closest_marker("row")
-        if row is None or (wanted and row.args[0] not in wanted):
+        if row is None or (wanted and wanted.isdisjoint(row.args)):
             continue
         kept.append(item)
         shared = "played" if "played" in getattr(item, "fixturenames", ()) else item.path.name
@@ -106,16 +106,20 @@ class Ledger:
 
     def __init__(self, results: Mapping[str, Result]) -> None:
         self.results = results
+        self.known = rows()
         self.strays: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Setup, call and teardown of each test come here."""
         said = [(name, str(value)) for name, value in report.user_properties]
-        (row,) = [value for name, value in said if name == "row"]
-        if row not in self.results:
-            self.strays.append(f"{report.nodeid}: no row {row}")
-            return
-        result = self.results[row]
+        for row in [value for name, value in said if name == "row"]:
+            if row in self.results:
+                self._count(self.results[row], report, said)
+            elif row not in self.known:
+                self.strays.append(f"{report.nodeid}: no row {row}")
+
+    @staticmethod
+    def _count(result: Result, report: pytest.TestReport, said: list[tuple[str, str]]) -> None:
         result.seconds += report.duration
         if report.when == "call":
             result.tests += 1

@@ -173,11 +173,11 @@ def real_cluster() -> Iterator[Stack]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test's row of the catalogue stands in its report (tests/catalogue.py)."""
+    """A test's rows of the catalogue stand in its report (tests/catalogue.py)."""
     for item in items:
         row = item.get_closest_marker("row")
         if row is not None:
-            item.user_properties.append(("row", row.args[0]))
+            item.user_properties += [("row", name) for name in row.args]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests import catalogue
+from tests.attacks.assets import make
 from tests.catalogue import Ledger, Result, Row
 
 WAITING = Row("F5", "witnesses that disagree", "told", "witnesses")
@@ -19,6 +20,14 @@ def report(row: str, outcome: Any = "passed", when: Any = "call", **more: Any) -
     return pytest.TestReport(
         outcome=outcome, when=when, duration=0.5, user_properties=properties, **values
     )
+
+
+def test_the_assets_are_those_that_their_generator_makes() -> None:
+    made = make.files()
+    kept = {
+        f.name: f.read_bytes() for f in make.HERE.iterdir() if f.suffix in (".avsc", ".txt", ".bin")
+    }
+    assert kept == made, "run python -m tests.attacks.assets.make"
 
 
 def test_there_are_84_rows_in_seven_groups() -> None:

@@ -82,6 +82,8 @@ class Linker:
         chain_of: chain state by the 82 bits of an event id, of this worker's partitions.
         heads: what other workers tell of theirs.
         now: microseconds since 1970.
+        horizon: up to when all that the log held is committed: a parent that is behind in another
+            partition is no orphan.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the worker names them
@@ -93,6 +95,7 @@ class Linker:
         chain_of: Callable[[int], Any],
         heads: Heads,
         now: Clock,
+        horizon: Clock,
     ) -> None:
         self._store = store
         self._reports = reports
@@ -101,6 +104,7 @@ class Linker:
         self._chain_of = chain_of
         self._heads = heads
         self._now = now
+        self._horizon = horizon
         self._recent = Recent(settings.links_recent_events)
         self._suspects = Suspects(self._store, reports, settings)
         self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=256)
@@ -264,7 +268,7 @@ class Linker:
         if verdict is not None:
             self._verdicts.append((edge, verdict))
             return
-        age = self._now() - edge.arrival
+        age = self._horizon() - edge.arrival
         window = round(self._settings.orphan_window_s * 1e6)
         verdict = self._open_verdict(edge) if age < window else self._lost(edge)
         if verdict is not waiting.verdict:

@@ -53,6 +53,11 @@ class Metrics:
             ["topic", "result"],
             registry=it,
         )
+        self.clock_jump = Gauge(
+            "sealtrail_clock_jump_seconds",
+            "How far the machine's clock was set since the start of the worker, which ignores it",
+            registry=it,
+        )
         self.keys_rejected = Gauge(
             "sealtrail_key_records_rejected",
             "Records on the keys topic that do not count",

@@ -29,6 +29,35 @@ GRACE_S = 10.0
 
 
 @dataclass(slots=True)
+class Horizon:
+    """Up to when all that the log held has been committed, microseconds since 1970.
+
+    What did not come by then is missing, and not on its way. With steady traffic there is always a
+    message on its way, so that lag alone would say nothing.
+    """
+
+    at: int = 0
+    _asked: int = 0
+    _ends: Mapping[int, int] | None = None
+
+    def observe(self, now: int, ends: Mapping[int, int], done: Mapping[int, int]) -> None:
+        """Take one look.
+
+        Args:
+            now: when it was begun, microseconds since 1970.
+            ends: end of each partition of the topic.
+            done: next offset of each partition, by this worker's or the group's commits.
+        """
+        if self._ends is not None:
+            # A log that is shorter than it was is another one.
+            another = any(ends.get(number, 0) < end for number, end in self._ends.items())
+            if not another and any(done.get(n, 0) < end for n, end in self._ends.items()):
+                return
+            self.at = self.at if another else self._asked
+        self._asked, self._ends = now, dict(ends)
+
+
+@dataclass(slots=True)
 class Watchdog:
     """Decides from observations; no I/O, no clock of its own.
 

@@ -24,6 +24,7 @@ from sealtrail_processor.ledger import StoredKeys, StoreLedger
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.shards import ShardedLedger, ShardedSink, ShardedStore
 from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.steady_clock import SteadyClock
 from sealtrail_processor.store_cli import layout, open_store, ready
 from sealtrail_processor.worker import Outside, Worker
 
@@ -81,12 +82,13 @@ def connect(settings: WorkerSettings) -> Outside:
         store = ShardedStore(shards, reading)
     config = kafka_config(settings)
     broker = KafkaSide(config, settings.group)
+    clock = SteadyClock(time.time_ns, time.monotonic_ns)
     keys = KeysReader(
         Directory(trust_root(settings.trust_root)),
         KeysTopic(config, settings.keys_topic),
         StoredKeys(store),
         lambda: broker.log_id(settings.keys_topic),
-        now_us,
+        clock,
     )
     marks = Marks(settings.state_dir / "worker" / "marks", settings.worker_id)
     # What the flush thread asks while it has messages in hand.
@@ -103,7 +105,8 @@ def connect(settings: WorkerSettings) -> Outside:
         KafkaPublisher(config, queue=HEADS_QUEUE, timeout_s=HEADS_TIMEOUT_S),
         marks,
         lambda: check_tables(settings, store),
-        now_us,
+        clock,
+        clock.jump_us,
     )
 
 

@@ -27,7 +27,7 @@ from sealtrail_processor.partition import Caps, Partition, Ports
 from sealtrail_processor.ports import LogChanged
 from sealtrail_processor.quarantine import Releaser
 from sealtrail_processor.reports import Reports
-from sealtrail_processor.watchdog import Watchdog
+from sealtrail_processor.watchdog import Horizon, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,6 +68,8 @@ class Outside:
     marks: Marks
     tables: Callable[[], None]
     now: Clock
+    # How far the machine's clock was set since the start, microseconds.
+    clock_jump: Clock = lambda: 0
 
 
 class Worker:
@@ -91,6 +93,7 @@ class Worker:
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._stop = threading.Event()
         self._watchdog = Watchdog(settings.session_timeout_s + settings.watchdog_margin_s)
+        self._horizon = Horizon()
         self._reports = Reports(
             outside.store,
             outside.publisher,
@@ -110,6 +113,7 @@ class Worker:
             self.chain_of,
             self._heads,
             outside.now,
+            lambda: self._horizon.at,
         )
         self._timers = timers.Timers(settings)
         self._releaser = Releaser(outside.store, outside.publisher, outside.now)
@@ -313,6 +317,7 @@ class Worker:
                 log.exception("upkeep failed")
 
     def _step(self) -> None:
+        self.metrics.clock_jump.set(self.outside.clock_jump() / 1e6)
         if not self._loaded or not self.status.ready:
             return
         # In the flush thread, so that neither keys nor chains change under a flush. When that is
@@ -345,6 +350,7 @@ class Worker:
 
     def _watch(self) -> None:
         broker, topic = self.outside.broker, self.settings.topic
+        begun = self.outside.now()
         numbers = range(broker.partitions(topic))
         ends = {n: broker.watermarks(topic, n)[1] for n in numbers}
         done = broker.committed(topic, list(numbers))
@@ -355,6 +361,7 @@ class Worker:
         # end, for each call has a timeout of its own.
         busy = self.status.busy_since
         working = busy is not None and time.monotonic() - busy < BUSY_S
+        self._horizon.observe(begun, ends, done)
         lag, stuck = self._watchdog.observe(
             time.monotonic(),
             ends,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from tests.attacks.registry import attack
+from tests.scenarios.chains import event
 
 from sealtrail.findings import Code
 from sealtrail.statement import Continues
@@ -86,3 +89,48 @@ def claim_to_a_chain(scene: Scene) -> None:
     thief.head = victim.head
     scene.refuse(thief.make().value, 1, Code.ID_COLLISION)
     scene.accept(victim.make())
+
+
+@attack("B9")
+def chain_that_starts_again(scene: Scene) -> None:
+    """Number 0 anew, with another genesis under the same name, far beyond, and beyond the end."""
+    chain = scene.chain("orders", 2)
+    scene.accept(chain.make())
+    scene.accept(chain.make())
+    again = chain.draft(batch_seq=0, first_seq=0, previous=bytes(32), genesis=chain.genesis)
+    scene.accept(again, Code.FORK)
+    other = replace(chain.genesis, nonce=os.urandom(32))
+    impossible: list[dict[str, Any]] = [
+        {"batch_seq": 0, "first_seq": 0, "previous": bytes(32), "genesis": other},
+        {"genesis": chain.genesis},
+        {"batch_seq": -1},
+        {"first_seq": -1},
+        {"first_seq": 2**40 - 2},
+        {"first_seq": 2**63 - 1},
+        {"batch_seq": 0, "first_seq": 0},
+    ]
+    for changes in impossible:
+        scene.refuse(chain.draft(**changes).value, 2, Code.NOT_CANONICAL)
+    scene.accept(chain.draft(batch_seq=2**63 - 1), Code.FORK)
+    # As if nothing had been: its own next batch.
+    scene.accept(chain.make())
+
+
+@attack("B5")
+def shuffled(scene: Scene) -> None:
+    """Two chains of the same shape, one in order, one not: their graphs are alike."""
+    graphs = []
+    for order in (range(8), (3, 0, 7, 1, 6, 2, 5, 4)):
+        chain = scene.chain("shipping", 2)
+        batches = [chain.make([event()])]
+        while len(batches) < 8:
+            cause = batches[-1].reference(0)
+            batches.append(chain.make([event([cause]), event([cause])]))
+        came: set[int] = set()
+        for number in order:
+            late = any(number < other for other in came)
+            scene.accept(batches[number], *([Code.GAP_FILLED] if late else []))
+            came.add(number)
+        graphs.append(chain.chain_id.hex())
+        scene.true_links += 14
+    scene.kept["graphs"] = graphs

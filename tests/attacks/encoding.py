@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tests.attacks.registry import attack
@@ -53,13 +52,6 @@ def signature_for_another_use(scene: Scene) -> None:
     made = scene.chain("orders", 2).draft()
     scene.refuse(made.with_envelope(payload_type=dsse.HEARTBEAT, events=()), 2, Code.BAD_SIGNATURE)
     scene.refuse(made.with_envelope(payload_type=dsse.KEY_RECORD), 2, Code.UNKNOWN_PAYLOAD_TYPE)
-
-
-@attack("C1")
-def schema_of_nobody(scene: Scene) -> None:
-    unknown = sha256(b"a schema that nobody pinned").digest()
-    made = scene.chain("orders", 0).make(event_schema=unknown)
-    scene.refuse(made.value, 0, Code.UNKNOWN_SCHEMA)
 
 
 @attack("C4", "C6", "C13")

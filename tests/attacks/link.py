@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from tests.attacks.registry import attack
 from tests.scenarios.chains import SECOND, event
 
+from sealtrail import ids
+from sealtrail.event import ParentRef, causal_prefix
 from sealtrail.findings import Code
+from sealtrail.merkle import leaf_hash
 
 if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
@@ -60,6 +63,7 @@ def wrong_leaf_hash(scene: Scene) -> None:
     for index in (1, 2):
         scene.finding(Code.LINK_MISMATCH, made, sent, index, batch=0)
     scene.kept["mismatch"] = made
+    scene.true_links += 2
 
 
 @attack("D1")
@@ -71,5 +75,51 @@ def circle(scene: Scene) -> None:
     second = other.make([event([first.reference()])])
     sent = scene.accept(first)
     scene.accept(second)
+    scene.true_links += 1
     for code in (Code.LINK_MISMATCH, Code.CYCLE):
         scene.finding(code, first, sent, 0, batch=0)
+
+
+@attack("D1")
+def circle_of_one(scene: Scene) -> None:
+    """An event that names itself."""
+    chain = scene.chain("orders", 0)
+    itself = replace(chain.draft([event()]).reference(), leaf_hash=os.urandom(32))
+    made = chain.make([event([itself])])
+    sent = scene.accept(made)
+    for code in (Code.LINK_MISMATCH, Code.CYCLE):
+        scene.finding(code, made, sent, 0, batch=0)
+
+
+@attack("D1")
+def circle_of_many(scene: Scene) -> None:
+    """Forty events in twenty chains; the first names the last, whose hash it cannot know."""
+    chains = [scene.chain("billing", n % 4) for n in range(20)]
+    last = replace(chains[-1].draft(2).reference(1), leaf_hash=os.urandom(32))
+    first = None
+    cause = last
+    for chain in chains:
+        one = event([cause])
+        there = ParentRef(ids.event_id(chain.chain_id, 0), causal_prefix(one)[0], leaf_hash(one))
+        made = chain.make([one, event([there])])
+        sent = scene.accept(made)
+        first = first or (made, sent)
+        cause = made.reference(1)
+        scene.true_links += 2
+    scene.true_links -= 1
+    assert first is not None
+    for code in (Code.LINK_MISMATCH, Code.CYCLE):
+        scene.finding(code, *first, 0, batch=0)
+
+
+@attack("D3")
+def parent_that_comes_later(scene: Scene) -> None:
+    """Within the window, and in another partition: nothing to find."""
+    late = scene.chain("orders", 3)
+    parent = late.make()
+    child = scene.chain("billing", 2).make([event([parent.reference(2)])])
+    scene.accept(child)
+    scene.flush()
+    scene.emit(2)
+    scene.accept(parent)
+    scene.true_links += 1

@@ -8,11 +8,17 @@ from tests.attacks import (
     chain,
     clock,
     encoding,
+    every_bit,
     heartbeat,
+    key_record,
     link,
     record,
     replay,
+    restart,
+    schema,
     signature,
+    text,
+    tree,
 )
 from tests.attacks.registry import ENTERED
 
@@ -20,7 +26,11 @@ if TYPE_CHECKING:
     from tests.attacks.registry import Attack
 
 # Imports are sorted by name, so that the order is said here; within a subject it is the file's.
-SUBJECTS = (signature, replay, chain, encoding, record, clock, link, heartbeat)
+SUBJECTS = (
+    *(every_bit, signature, key_record, tree, replay, chain, encoding, schema, text, record),
+    # The last one kills the worker.
+    *(clock, link, heartbeat, restart),
+)
 ATTACKS: dict[str, Attack] = {
     name: attack
     for subject in SUBJECTS

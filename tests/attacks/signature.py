@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import replace
+from hashlib import sha512
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.attacks.registry import attack
 from tests.scenarios.chains import SECOND, Chain, now_us
 
+from sealtrail import dsse
 from sealtrail.findings import Code
 from sealtrail_producer.signing import KeySigner
 
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
     from sealtrail.records import KeyRecord as _KeyRecord
+
+
+# Of Ed25519's group (RFC 8032 section 5.1).
+ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 def flip(data: bytes, at: int) -> bytes:
@@ -83,6 +90,56 @@ def signer_stripped(scene: Scene) -> None:
         value = made.with_envelope(statement=cut, signatures=(signature,))
         scene.refuse(value, 2, Code.BAD_SIGNATURE)
     scene.accept(made)
+
+
+@attack("A7")
+def name_of_another_key(scene: Scene) -> None:
+    """The statement names the key of one service, another's signs; and the reverse."""
+    orders, billing = scene.chain("orders", 0), scene.chain("billing", 0)
+    for chain, other in ((orders, billing), (billing, orders)):
+        names = tuple(s.public_key.fingerprint for s in other.signers)
+        scene.refuse(chain.draft(signers=names).value, 0, Code.BAD_SIGNATURE)
+
+
+@attack("A8")
+def another_algorithm(scene: Scene) -> None:
+    """None at all, HMAC under the public key, a pre-hashed message, one of another length."""
+    chain = scene.chain("orders", 1)
+    made = chain.make()
+    (signer,) = chain.signers
+    message = dsse.pae(dsse.BATCH, made.envelope.statement)
+    vault = scene.chain("vault", 1).make().envelope.signatures
+    for signature in (
+        b"",
+        hmac.digest(signer.public_key.raw, message, "sha256"),
+        hmac.digest(signer.public_key.der, message, "sha256"),
+        signer.sign(sha512(message).digest()),
+        signer.sign(made.envelope.statement),
+        *vault,
+    ):
+        value = made.with_envelope(signatures=(signature,))
+        scene.refuse(value, 1, Code.BAD_SIGNATURE)
+    for kind in ("none", "HS256", dsse.BATCH.upper(), f"{dsse.BATCH};alg=none", ""):
+        value = made.with_envelope(payload_type=kind)
+        scene.refuse(value, 1, Code.UNKNOWN_PAYLOAD_TYPE)
+    scene.accept(made)
+
+
+@attack("A10")
+def malleated_signature(scene: Scene) -> None:
+    """S + L, S with high bits set, R that is not canonical: the event is the same or nothing."""
+    made = scene.chain("orders", 2).make()
+    (signature,) = made.envelope.signatures
+    point, scalar = signature[:32], int.from_bytes(signature[32:], "little")
+    bent = [point + (scalar + n * ORDER).to_bytes(32, "little") for n in (1, 2, 8)]
+    bent += [signature[:-1] + bytes([signature[-1] | bit]) for bit in (0x20, 0x40, 0x80)]
+    bent += [y.to_bytes(32, "little") + signature[32:] for y in (2**255 - 1, 2**255 - 19, 1, 0)]
+    bent += [signature + b"\0", signature[:-1]]
+    for changed in bent:
+        scene.refuse(made.with_envelope(signatures=(changed,)), 2, Code.BAD_SIGNATURE)
+    scene.accept(made)
+    for changed in bent:
+        scene.refuse(made.with_envelope(signatures=(changed,)), 2, Code.BAD_SIGNATURE)
 
 
 @attack("A2")

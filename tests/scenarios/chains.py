@@ -49,6 +49,11 @@ def event(parents: Sequence[ParentRef] = (), at: int | None = None, **changes: A
     return replace(made, **changes).encode()
 
 
+def bare_event() -> bytes:
+    """The bytes of an event of nothing but what every event has."""
+    return event(inputs=(), outputs=(), attributes={})
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """A message: its Kafka value and what went into it."""

@@ -7,6 +7,7 @@ hand is written down together with the fate that it must meet; all else must be 
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import httpx
 from confluent_kafka import Producer
 from tests.conftest import Stack, running_stack
 from tests.scenarios.chains import TOPIC, Chain, Made
@@ -24,16 +26,19 @@ from tests.scenarios.conservation import behind
 from sealtrail import ids
 from sealtrail.event import EntityRef, EventType
 from sealtrail.findings import PARKED_CODES, Code, Disposition
+from sealtrail.records import SignedRecord
 from sealtrail.settings import load
 from sealtrail_producer import Trail, signing
+from sealtrail_producer.authority import Authority
 from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from confluent_kafka import KafkaError, Message
 
     from sealtrail.event import ParentRef
+    from sealtrail.records import Record
 
 NAMELESS = Path(__file__).with_name("nameless.py")
 SEALTRAIL = (sys.executable, "-c", "from sealtrail.cli import main; main()")
@@ -64,6 +69,8 @@ class Sent:
     code: Code | None = None
     events: int = 0
     offset: int = -1
+    # Of a refusal that may bear one of several names, None among them for a duplicate.
+    allowed: frozenset[Code | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,10 @@ class Scene:
     expected: list[Expected] = field(default_factory=list)
     emitted: dict[str, int] = field(default_factory=dict)
     links: int = 0
+    # What attacks' events truly say of their parents.
+    true_links: int = 0
+    # Those of them whose parents came after the window: ORPHAN was said, and VERIFIED is.
+    late_links: int = 0
     attack: str = ""
     # What an attack keeps for its own test.
     kept: dict[str, Any] = field(default_factory=dict)
@@ -161,6 +172,14 @@ class Scene:
         self._worker = subprocess.Popen(
             [*SEALTRAIL, "worker"], env=self.stack.env, stdout=log, stderr=log
         )
+
+    def kill_worker(self) -> None:
+        """SIGKILL, and the files that it kept are gone."""
+        assert self._worker is not None
+        self._worker.kill()
+        self._worker.wait()
+        self._worker = None
+        shutil.rmtree(self.folder / "worker", ignore_errors=True)
 
     def stop_worker(self) -> int | None:
         """SIGTERM; its exit status."""
@@ -245,6 +264,22 @@ class Scene:
         """A chain of a producer of ours, signed with its keys."""
         return Chain(self.signers(producer), producer, partition, **changes)
 
+    def operator(self) -> signing.KeySigner:
+        """Whoever sits at the operators' machine can sign for them."""
+        return Authority(load(ProducerSettings, self.stack.env)).operator()
+
+    def register(self, record: Record, *operators: signing.KeySigner) -> None:
+        """Put a record on the topic of keys, signed by the operator or by whoever is given."""
+        signed = SignedRecord.sign(record, operators or [self.operator()])
+        self.publish("provenance.keys", record.fingerprint.hex().encode(), signed.encode())
+
+    def register_schema(self, subject: str, schema: str) -> int:
+        """Put a schema into the registry, which takes it from anybody; its id."""
+        url = f"{self.stack.env['SEALTRAIL_REGISTRY_URL']}/subjects/{subject}/versions"
+        reply = httpx.post(url, json={"schema": schema}, timeout=30)
+        assert reply.status_code == 200, reply.text
+        return int(reply.json()["id"])
+
     def publish(
         self,
         topic: str,
@@ -314,10 +349,26 @@ class Scene:
 
     def refuse(self, value: bytes | None, partition: int, code: Code, **more: Any) -> Sent:
         """Send what must be quarantined or parked, with a finding about the message alone."""
-        fate = Disposition.PARKED if code in PARKED_CODES else Disposition.QUARANTINED
-        sent = self.send(value, partition, fate, code, **more)
+        sent = self.send(value, partition, _fate(code), code, **more)
         self.expected.append(Expected(self.attack, code, sent, partition))
         return sent
+
+    def refuse_somehow(self, value: bytes, partition: int, allowed: frozenset[Code | None]) -> None:
+        """Send what must be refused under one of these names; which, is taken from the store."""
+        sent = self.send(value, partition, Disposition.QUARANTINED)
+        sent.allowed = allowed
+
+    def settle(self, fates: Mapping[tuple[int, int], Mapping[str, Any]]) -> None:
+        """Take the names that refusals bear in the store, where they were among those allowed."""
+        for sent in self.sent:
+            fate = fates[sent.partition, sent.offset]
+            code = Code(fate["code"]) if fate["code"] else None
+            if code not in sent.allowed:
+                continue
+            sent.code = code
+            sent.disposition = Disposition.DUPLICATE if code is None else _fate(code)
+            if code is not None:
+                self.expected.append(Expected(sent.attack, code, sent, sent.partition))
 
     def found_again(self, sent: Sent, offset: int) -> None:
         """A refused message came once more, at another offset."""
@@ -336,19 +387,27 @@ class Scene:
         rows: list[dict[str, Any]] = self.ask("quarantine", "list", "--all", "--limit", "100000")
         return rows
 
-    def accept(self, made: Made, *codes: Code, index: int | None = None, **more: Any) -> Sent:
+    def accept(
+        self,
+        made: Made,
+        *codes: Code,
+        index: int | None = None,
+        value: bytes | None = None,
+        **more: Any,
+    ) -> Sent:
         """Send a batch that must be accepted, with these findings.
 
         Args:
             made: the batch.
             codes: findings about it.
             index: the event that they are about, if they are about one.
+            value: the batch in other bytes than its own.
             more: as `send` takes it.
         """
         partition = made.statement.partition
         fate = Disposition.ACCEPTED
         more = {"key": made.chain_id} | more
-        sent = self.send(made.value, partition, fate, events=len(made.events), **more)
+        sent = self.send(value or made.value, partition, fate, events=len(made.events), **more)
         for code in codes:
             self.finding(code, made, sent, index)
         return sent
@@ -361,3 +420,8 @@ class Scene:
         event = None if index is None else made.event_id(index)
         at = made.statement.partition
         self.expected.append(Expected(self.attack, code, sent, at, made.chain_id, number, event))
+
+
+def _fate(code: Code) -> Disposition:
+    """Where a refused message goes."""
+    return Disposition.PARKED if code in PARKED_CODES else Disposition.QUARANTINED

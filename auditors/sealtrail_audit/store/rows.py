@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from sealtrail.errors import MalformedError
 from sealtrail.findings import Code
 from sealtrail_audit.store import expected, messages
 from sealtrail_audit.store.columns import BATCHES, PER_EVENT, QUARANTINE
@@ -116,8 +117,13 @@ class EventRows:
         if reading.batch is None:
             return
         meta = reading.meta()
-        wanted = expected.rows(reading.batch, meta).tables
         key = {**place, "offset": meta.offset}
+        try:
+            wanted = expected.rows(reading.batch, meta).tables
+        except MalformedError as error:
+            # Its producer signed it, and the engine read something from it: nobody else would.
+            yield Finding(Code.BAD_EVENT, "payloads", key, error.message, "value")
+            return
         for table in PER_EVENT:
             stored = self.slice(table.name, meta.offset)
             if not same(wanted[table.name], stored):

@@ -21,7 +21,8 @@ from sealtrail_processor.memory import MemoryPublisher
 from sealtrail_processor.metrics import Metrics, Status
 from sealtrail_processor.model import Finding, Log, finding_id
 from sealtrail_processor.reports import Reports
-from sealtrail_processor.watchdog import Watchdog
+from sealtrail_processor.steady_clock import SteadyClock
+from sealtrail_processor.watchdog import Horizon, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,6 +66,43 @@ def test_a_finding_is_the_same_when_more_is_known_of_it() -> None:
     more = Finding(Code.CAUSALITY, "early by 3 s", world.digest("c"), 3, b"e" * 16, bytes(32))
     other = Finding(Code.CAUSALITY, "early", world.digest("c"), 4, b"e" * 16)
     assert finding_id(LOG, 1, one) == finding_id(LOG, 1, more) != finding_id(LOG, 1, other)
+
+
+class TestHorizon:
+    def test_moves_once_all_that_was_there_is_committed(self) -> None:
+        horizon = Horizon()
+        horizon.observe(100, {0: 5, 1: 7}, {0: 5, 1: 3})
+        assert horizon.at == 0
+        horizon.observe(200, {0: 9, 1: 9}, {0: 9, 1: 6})
+        assert horizon.at == 0
+        # Steady traffic: more is on its way, but what was there at 100 is committed.
+        horizon.observe(300, {0: 12, 1: 9}, {0: 9, 1: 7})
+        assert horizon.at == 100
+        horizon.observe(400, {0: 13, 1: 9}, {0: 12, 1: 9})
+        assert horizon.at == 300
+
+    def test_a_log_that_begins_anew_is_measured_anew(self) -> None:
+        horizon = Horizon()
+        horizon.observe(100, {0: 50}, {0: 50})
+        horizon.observe(200, {0: 50}, {0: 50})
+        assert horizon.at == 100
+        horizon.observe(300, {0: 3}, {0: 0})
+        assert horizon.at == 100
+        horizon.observe(400, {0: 4}, {0: 3})
+        assert horizon.at == 300
+
+
+class TestSteadyClock:
+    def test_goes_on_when_the_wall_clock_is_set(self, caplog: pytest.LogCaptureFixture) -> None:
+        wall, monotonic = [1_790_000_000 * 10**9], [55 * 10**9]
+        clock = SteadyClock(lambda: wall[0], lambda: monotonic[0])
+        assert clock() == 1_790_000_000 * 10**6
+        for jump in (3_600, -3_600):
+            monotonic[0] += 10**9
+            wall[0] += (1 + jump) * 10**9
+            assert clock.jump_us() == clock.jump_us() == (max(0, jump)) * 10**6
+        assert clock() == 1_790_000_002 * 10**6
+        assert len(caplog.records) == 2
 
 
 class TestWatchdog:

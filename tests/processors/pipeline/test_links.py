@@ -81,6 +81,8 @@ class Bench:
         self.store = FakeLinkStore()
         self.reports = FakeReports()
         self.now = world.NOW + SECOND
+        # Up to when all is committed; None: all that there is.
+        self.horizon: int | None = None
         self.scene = Scene()
         self.topic = MemoryHeads()
         self.linker = Linker(
@@ -91,6 +93,7 @@ class Bench:
             self.chain_of,
             Heads(self.topic, MemoryPublisher(), "provenance.heads", 1000),
             lambda: self.now,
+            lambda: self.now if self.horizon is None else self.horizon,
         )
         self.partition: Any = None
 
@@ -248,6 +251,20 @@ def test_orphan_after_the_window_and_still_found_later() -> None:
     bench.store.stored[parent.event_id] = [stored(parent)]
     bench.later(600)
     assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+
+
+def test_no_orphan_while_the_log_is_behind() -> None:
+    bench = Bench(orphan_window_s=600)
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    bench.commit(batch_of(two, (first_event(one),)))
+    bench.horizon = world.NOW + SECOND
+    bench.later(3_600)
+    assert bench.codes() == []
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "PENDING"}
+    # All that came within the window is committed, and the parent was not in it.
+    bench.horizon += 601 * SECOND
+    bench.later(1)
+    assert bench.codes() == [Code.ORPHAN]
 
 
 @pytest.mark.parametrize(
