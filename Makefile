@@ -34,7 +34,7 @@ $(READY): requirements/all.txt pyproject.toml
 install: $(READY) ## Create .venv with everything in it, hashes checked
 
 .PHONY: demo
-demo: $(READY) ## Run real history through the whole pipeline (KEEP=1 leaves it up, REPO=path takes another repository, ARGS=--json)
+demo: $(READY) ## Run real history through the whole pipeline (KEEP=1 leaves it up, REAL=1 takes real servers, REPO=path another repository, ARGS=--json)
 	@$(BIN)/sealtrail demo $(ARGS)
 
 .PHONY: test

@@ -172,6 +172,11 @@ def real_cluster() -> Iterator[Stack]:
         yield running
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--servers real` plays the scenarios on Apache Kafka and Apicurio Registry."""
+    parser.addoption("--servers", choices=("embedded", "real"), default="embedded")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's rows of the catalogue stand in its report (tests/catalogue.py)."""
     for item in items:

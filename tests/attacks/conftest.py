@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def played() -> Iterator[Played]:
+def played(request: pytest.FixtureRequest) -> Iterator[Played]:
     """Everything was played, and the worker has ended."""
-    with Scene.begin() as scene:
+    with Scene.begin(real=request.config.getoption("servers") == "real") as scene:
         play(scene)
         yield look(scene)

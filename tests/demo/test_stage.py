@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail_local import addresses
 from sealtrail_local.demo import repository, stage, surroundings
 from sealtrail_local.demo.report import Report
 from sealtrail_local.demo.stage import Stage, wait_until
@@ -95,9 +98,17 @@ def test_a_demo_has_surroundings_of_its_own(tmp_path: Path):
     assert "SEALTRAIL_STORE_PASSWORD" not in found
     ports = [v for k, v in found.items() if k.endswith("_PORT")]
     assert len(set(ports)) == 4
-    settings = surroundings.settings(found)
-    assert settings.state_dir == tmp_path
-    assert settings.kafka_bootstrap.endswith(f":{settings.local_kafka_port}")
+    assert surroundings.settings(found).state_dir == tmp_path
+
+
+def test_ports_that_are_taken_are_passed_over(tmp_path: Path):
+    usual = surroundings.PORTS["local_kafka_port"]
+    with socket.socket() as other:
+        # Of three real brokers the last one's: whoever has it, none of them can stay there.
+        with suppress(OSError):
+            other.bind(("127.0.0.1", usual + 22))
+        found = surroundings.environment({}, tmp_path, addresses.ports(0, 3))
+    assert int(found["SEALTRAIL_LOCAL_KAFKA_PORT"]) in surroundings.OTHERS
 
 
 def test_the_shipped_history_knows_its_truth():

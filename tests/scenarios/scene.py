@@ -119,10 +119,14 @@ class Scene:
     # -- life -----------------------------------------------------------------
 
     @classmethod
-    def begin(cls) -> Scene:
-        """A stack with migrated store and registered producers."""
+    def begin(cls, *, real: bool = False) -> Scene:
+        """A stack with migrated store and registered producers.
+
+        Args:
+            real: on real servers instead of embedded ones.
+        """
         opened = ExitStack()
-        stack = opened.enter_context(running_stack())
+        stack = opened.enter_context(running_stack(real=real))
         scene = cls(Stack(stack.env | SETTINGS, stack.state_dir), _open=opened)
         scene.run("store", "migrate")
         names = [word for name in PRODUCERS for word in ("--producer", name)]

@@ -6,6 +6,8 @@ from sealtrail_local.settings import LocalSettings
 
 HOST: Final = "127.0.0.1"
 _STEP: Final = 10
+# Of each: for clients, for the controllers, for the brokers among themselves.
+_KINDS: Final = 3
 # Apicurio speaks Confluent's protocol below a path of its own.
 _CCOMPAT: Final = "/apis/ccompat/v7"
 
@@ -13,6 +15,16 @@ _CCOMPAT: Final = "/apis/ccompat/v7"
 def brokers(settings: LocalSettings) -> int:
     """How many brokers there are."""
     return settings.local_brokers if settings.local_servers == "real" else 1
+
+
+def min_insync(brokers: int) -> int:
+    """How many of them must have a message before it counts: one may be away."""
+    return 2 if brokers > 1 else 1
+
+
+def ports(first: int, brokers: int) -> list[int]:
+    """All ports that real brokers take, from the first one on."""
+    return [first + _STEP * number + kind for number in range(brokers) for kind in range(_KINDS)]
 
 
 def broker_port(settings: LocalSettings, number: int) -> int:

@@ -36,6 +36,7 @@ def with_passwords(settings: LocalSettings) -> LocalSettings:
 
 def variables(settings: LocalSettings) -> dict[str, str]:
     """What other processes need to use the stack, by name of the variable."""
+    brokers = addresses.brokers(settings)
     return {
         "SEALTRAIL_KAFKA_BOOTSTRAP": addresses.bootstrap(settings),
         "SEALTRAIL_REGISTRY_URL": addresses.registry(settings),
@@ -46,6 +47,8 @@ def variables(settings: LocalSettings) -> dict[str, str]:
         "SEALTRAIL_ANALYST_USER": settings.analyst_user,
         "SEALTRAIL_ANALYST_PASSWORD": settings.analyst_password.get_secret_value(),
         "SEALTRAIL_PARTITIONS": str(settings.partitions),
+        "SEALTRAIL_REPLICATION_FACTOR": str(brokers),
+        "SEALTRAIL_MIN_INSYNC_REPLICAS": str(addresses.min_insync(brokers)),
         # So that `status` and `down` find a stack that was started in another way.
         "SEALTRAIL_LOCAL_SERVERS": settings.local_servers,
         "SEALTRAIL_LOCAL_BROKERS": str(settings.local_brokers),

@@ -33,8 +33,9 @@ def broker(settings: LocalSettings) -> str:
         UnavailableError: no answer.
         ConfigurationError: other topics than the settings say.
     """
-    identity, _ = _metadata(addresses.bootstrap(settings))
-    wrong = other_topics(settings)
+    identity, answer = _metadata(addresses.bootstrap(settings))
+    found = {name: len(topic.partitions) for name, topic in answer.topics.items()}
+    wrong = [name for name, count in topics(settings).items() if found.get(name) != count]
     if wrong:
         raise ConfigurationError(
             f"the running broker has other topics than the settings say: {', '.join(wrong)}",
@@ -61,30 +62,12 @@ def real_broker(settings: LocalSettings, *, number: int) -> str:
     return f"cluster {identity}, broker {number} of {len(answer.brokers)}"
 
 
-def other_topics(settings: LocalSettings) -> list[str]:
-    """Topics that are missing or have another number of partitions than the settings say.
-
-    Raises:
-        UnavailableError: no answer.
-    """
-    _, answer = _metadata(addresses.bootstrap(settings))
-    found = {name: len(topic.partitions) for name, topic in answer.topics.items()}
-    return [name for name, count in topics(settings).items() if found.get(name) != count]
-
-
-def admin(bootstrap: str) -> Any:
-    """An administrator's client of the stack's brokers."""
+def _metadata(bootstrap: str) -> tuple[str, Any]:
+    from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
     # A broker that is not up yet is no news.
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-
-
-def _metadata(bootstrap: str) -> tuple[str, Any]:
-    from confluent_kafka import KafkaException
-
-    # Kept in a name: one that is collected takes its answer along.
-    client = admin(bootstrap)
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
         answer = client.list_topics(timeout=_TIMEOUT_S)
     except KafkaException as error:

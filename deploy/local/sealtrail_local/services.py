@@ -4,7 +4,7 @@ import sys
 from functools import partial
 
 from sealtrail_local import addresses, health
-from sealtrail_local.real import kafka, registry, topics
+from sealtrail_local.real import kafka, registry
 from sealtrail_local.service import Launch, Say, Service
 from sealtrail_local.settings import LocalSettings
 
@@ -17,17 +17,6 @@ def services(settings: LocalSettings) -> tuple[Service, ...]:
         *front,
         _own("store", "local_store_port", addresses.store(settings), health.store, settings),
     )
-
-
-def prepare(settings: LocalSettings) -> None:
-    """What is left to do once all answer: the embedded broker comes with its topics.
-
-    Raises:
-        UnavailableError: the brokers do not answer.
-        ConfigurationError: there are topics with other partitions.
-    """
-    if settings.local_servers == "real":
-        topics.create_missing(settings)
 
 
 def _embedded(settings: LocalSettings) -> tuple[Service, ...]:

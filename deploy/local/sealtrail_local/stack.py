@@ -32,8 +32,9 @@ from sealtrail_local.processes import (
     spawn,
     write_pid_file,
 )
+from sealtrail_local.real import topics
 from sealtrail_local.service import Launch, Say, Service
-from sealtrail_local.services import prepare, services
+from sealtrail_local.services import services
 from sealtrail_local.settings import LocalSettings
 
 _POLL_S: Final = 0.1
@@ -90,7 +91,9 @@ def up(settings: LocalSettings, say: Say) -> LocalSettings:
             _start(service, launch, settings)
         for service in missing:
             _wait(service, settings)
-        prepare(settings)
+        if missing and settings.local_servers == "real":
+            # The embedded broker comes with its topics.
+            topics.apply({**_environment(settings), **envfile.variables(settings)})
         published = republish.republish(settings)
         if published:
             say(f"{published} key and schema records published again from the store")

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.errors import SealtrailError, UnavailableError
+from sealtrail_local import addresses
 from sealtrail_local.demo import repository, surroundings
 from sealtrail_local.demo.ledger import Ledger
 from sealtrail_local.demo.report import Report
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sealtrail_local.demo.verdict import Outcome
 
 READY_S = 60.0
+UP_S = 1800.0
 WORKER = "worker"
 
 
@@ -39,8 +41,17 @@ WORKER = "worker"
     help="A git repository, work tree or bare, instead of the shipped history.",
 )
 @click.option("--limit", type=click.IntRange(min=100), help="Only so many shipped commits.")
+@click.option(
+    "--real",
+    is_flag=True,
+    envvar="REAL",
+    help="On Apache Kafka and Apicurio Registry (Java, fetched by Maven).",
+)
+@click.option("--brokers", type=click.Choice(["1", "3"]), default="1", help="With --real.")
 @pass_output
-def demo_command(output: Output, *, keep: bool, repo: Path | None, limit: int | None) -> int:
+def demo_command(
+    output: Output, *, keep: bool, repo: Path | None, limit: int | None, real: bool, brokers: str
+) -> int:
     """Watch real history go through the whole pipeline.
 
     Starts broker, schema registry, store and worker on this machine, imports a
@@ -53,7 +64,9 @@ def demo_command(output: Output, *, keep: bool, repo: Path | None, limit: int | 
     report = Report(Console(file=sys.stderr if output.json else sys.stdout, highlight=False))
     report.opening(history.label)
     state_dir = Path(tempfile.mkdtemp(prefix="sealtrail-demo-"))
-    variables = surroundings.environment(surroundings.this_process(), state_dir)
+    kafka = addresses.ports(0, int(brokers)) if real else (0,)
+    variables = surroundings.environment(surroundings.this_process(), state_dir, kafka)
+    up = ("local", "up", "--real", "--brokers", brokers) if real else ("local", "up")
     stage = Stage(variables, state_dir / "demo")
     # A terminal that is closed is an end, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -62,7 +75,7 @@ def demo_command(output: Output, *, keep: bool, repo: Path | None, limit: int | 
     try:
         with stage:
             try:
-                worker = _open(stage, report, variables)
+                worker = _open(stage, report, variables, up)
                 settings = surroundings.settings(variables)
                 with Ledger(settings) as ledger:
                     outcome = Story(stage, ledger, settings, report, history).play()
@@ -84,11 +97,12 @@ def demo_command(output: Output, *, keep: bool, repo: Path | None, limit: int | 
     return _finish(output, outcome)
 
 
-def _open(stage: Stage, report: Report, variables: dict[str, str]) -> int:
+def _open(stage: Stage, report: Report, variables: dict[str, str], up: tuple[str, ...]) -> int:
     """Stack, tables, keys, worker; the worker's process id."""
     report.step("Set up: broker, schema registry, store and worker, all on this machine")
-    report.command("local", "up")
-    report.output(stage.run("local", "up").out)
+    report.command(*up)
+    # Real servers are fetched at their first start.
+    report.output(stage.run(*up, timeout_s=UP_S).out)
     stage.run("store", "migrate")
     producers = [word for name in (IMPORTER, ORDERS, BILLING) for word in ("--producer", name)]
     report.command("keys", "setup-dev", *producers)

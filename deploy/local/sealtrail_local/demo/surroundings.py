@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
+import random
 from typing import TYPE_CHECKING
 
 from sealtrail import settings as common
+from sealtrail.errors import UnavailableError
+from sealtrail_local.processes import port_free
 from sealtrail_local.settings import LocalSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 # Setting -> its default.
@@ -20,16 +22,21 @@ PORTS = {
     "local_store_port": 18123,
     "health_port": 18090,
 }
+# Below those that the system gives to outgoing connections.
+OTHERS = range(20_000, 32_000)
 # Tenants, keys and servers of somebody's real installation have no place in a demo.
 KEPT = frozenset(common.variable(name) for name in PORTS)
 
 
-def environment(given: Mapping[str, str], state_dir: Path) -> dict[str, str]:
+def environment(
+    given: Mapping[str, str], state_dir: Path, kafka: Sequence[int] = (0,)
+) -> dict[str, str]:
     """The variables of all processes of a demo.
 
     Args:
         given: those of this process; ports that are set there stay.
         state_dir: of the demo.
+        kafka: what the brokers take, as distances from the port of the first.
     """
     variables = {
         name: value
@@ -40,16 +47,11 @@ def environment(given: Mapping[str, str], state_dir: Path) -> dict[str, str]:
     for field, default in PORTS.items():
         name = common.variable(field)
         if name not in variables:
-            port = _free(default, taken)
-            taken.add(port)
+            port = _free(default, kafka if field == "local_kafka_port" else (0,), taken)
             variables[name] = str(port)
-    host = "127.0.0.1"
     variables[common.variable("state_dir")] = str(state_dir)
     # What arrived a moment ago is settled: the demo waits for it before it audits.
     variables[common.variable("audit_settle_s")] = "0"
-    variables[common.variable("kafka_bootstrap")] = (
-        f"{host}:{variables[common.variable('local_kafka_port')]}"
-    )
     variables["PYTHONUNBUFFERED"] = "1"
     # Tables of the commands go into ours.
     variables["COLUMNS"] = "128"
@@ -62,17 +64,14 @@ def settings(variables: Mapping[str, str]) -> LocalSettings:
     return common.load(LocalSettings, dict(variables))
 
 
-def _free(wanted: int, taken: set[int]) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found = int(probe.getsockname()[1])
-            if found not in taken:
-                return found
-    return _free(0, taken)
+def _free(wanted: int, offsets: Sequence[int], taken: set[int]) -> int:
+    """A port that is free, with those behind it that are wanted too."""
+    for first in (wanted, *random.sample(OTHERS, 100)):
+        ports = {first + offset for offset in offsets}
+        if not ports & taken and all(port_free(port) for port in ports):
+            taken |= ports
+            return first
+    raise UnavailableError("there are no free ports on this machine")
 
 
 def this_process() -> dict[str, str]:

@@ -17,13 +17,11 @@ from sealtrail_local.service import Launch, Say
 from sealtrail_local.settings import LocalSettings
 
 _JAVA: Final = 17
-_MOST_REPLICAS: Final = 3
 
 
-def ports(settings: LocalSettings, number: int) -> tuple[int, int, int]:
+def ports(settings: LocalSettings, number: int) -> tuple[int, ...]:
     """Ports of a broker: for clients, for the controllers, for the brokers among themselves."""
-    first = addresses.broker_port(settings, number)
-    return first, first + 1, first + 2
+    return tuple(addresses.ports(addresses.broker_port(settings, number), 1))
 
 
 def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
@@ -49,8 +47,8 @@ def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
         "BROKER_VOTERS": ",".join(voters),
         "BROKER_LISTENERS": f"{outside},CONTROLLER://{host}:{controller},{inside}",
         "BROKER_ADVERTISED": f"{outside},{inside}",
-        "BROKER_REPLICAS": str(min(count, _MOST_REPLICAS)),
-        "BROKER_MIN_INSYNC": "2" if count > 1 else "1",
+        "BROKER_REPLICAS": str(count),
+        "BROKER_MIN_INSYNC": str(addresses.min_insync(count)),
         "BROKER_SECURITY": "plain",
         "BROKER_MEMORY_MB": str(settings.local_broker_memory_mb),
         "JAVA": str(program),

@@ -1,51 +1,47 @@
-"""The pipeline's topics on real brokers: made before anything asks for them."""
+"""The pipeline's topics on real brokers: made as `deploy/kafka/topics.yaml` has them."""
 
-from typing import TYPE_CHECKING, Final
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Final
 
-from sealtrail.errors import ConfigurationError, UnavailableError
-from sealtrail_local import addresses, health
-from sealtrail_local.broker import topics
+from sealtrail.errors import UnavailableError
 
-if TYPE_CHECKING:
-    from sealtrail_local.settings import LocalSettings
+_TIMEOUT_S: Final = 120
+_APPLY: Final = (
+    sys.executable,
+    "-c",
+    "from sealtrail.cli import main; main()",
+    "topics",
+    "apply",
+)
 
-_TIMEOUT_S: Final = 30.0
 
+def apply(environment: Mapping[str, str]) -> None:
+    """Run `sealtrail topics apply`: another room's command, by which any cluster gets its topics.
 
-def create_missing(settings: "LocalSettings") -> None:
-    """Make the topics that are not there, and see that the others are as the settings say.
+    Args:
+        environment: variables that name the brokers.
 
     Raises:
-        UnavailableError: the brokers do not answer.
-        ConfigurationError: there are topics with other partitions.
+        UnavailableError: it failed, or left something that it refuses to change.
     """
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.cimpl import NewTopic
-
-    replicas = addresses.brokers(settings)
-    wanted = [
-        NewTopic(
-            name,
-            num_partitions=partitions,
-            replication_factor=replicas,
-            # The last record of each key is all that counts of it.
-            config={"cleanup.policy": "compact"} if name == settings.keys_topic else {},
-        )
-        for name, partitions in topics(settings).items()
-    ]
-    client = health.admin(addresses.bootstrap(settings))
     try:
-        for made in client.create_topics(wanted, operation_timeout=_TIMEOUT_S).values():
-            try:
-                made.result(_TIMEOUT_S)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise
-    except (KafkaException, TimeoutError) as error:
-        raise UnavailableError(f"topics cannot be made: {error}") from error
-    missing = health.other_topics(settings)
-    if missing:
-        raise ConfigurationError(
-            f"the brokers have topics with other partitions: {', '.join(missing)}",
-            hint="SEALTRAIL_PARTITIONS must be as at the first start of this state directory",
+        done = subprocess.run(
+            _APPLY,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"topics were not made within {_TIMEOUT_S} s") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise UnavailableError(
+            f"topics were not made as declared: {said[-1] if said else 'no reason given'}",
+            hint="`sealtrail topics plan` shows what is another",
         )
