@@ -53,8 +53,9 @@ test-install: $(READY) ## Install each extra into a clean environment and import
 	$(BIN)/python -m pytest tests/install $(PYTEST)
 
 .PHONY: test-integration
-test-integration: $(READY) ## Run the whole pipeline with every attack hidden in honest traffic, and real servers (Java, Maven)
-	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py tests/real $(PYTEST)
+test-integration: $(READY) ## Run the whole pipeline with every attack hidden in honest traffic: embedded, then on real servers (Java, Maven)
+	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py $(PYTEST)
+	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py tests/real --servers real $(PYTEST)
 
 .PHONY: catalogue
 catalogue: $(READY) ## Throw all 84 rows of tests/catalogue.toml at the system and print what happened (ROWS="A1 B3")

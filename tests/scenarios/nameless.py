@@ -30,7 +30,9 @@ async def send(topic: str, partition: int, value: bytes) -> int:
     await producer.start()
     try:
         headers = [(Name("abc"), b"value"), ("good", b"1")]
-        sent = await producer.send_and_wait(topic, value, partition=partition, headers=headers)
+        # A compacted topic takes none without a key.
+        place = {"key": b"any", "partition": partition}
+        sent = await producer.send_and_wait(topic, value, headers=headers, **place)
         return int(sent.offset)
     finally:
         await producer.stop()
