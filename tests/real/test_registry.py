@@ -14,7 +14,7 @@ def test_producers_that_begin_at_the_same_moment(real_stack: Stack):
     settings = load(ProducerSettings, real_stack.env)
 
     def register(subject: str) -> int:
-        registry = KafkaRegistry(settings)
+        registry = KafkaRegistry(settings, "tests")
         try:
             return registry.register(subject, schema, "FULL_TRANSITIVE")
         finally:
