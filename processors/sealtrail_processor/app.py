@@ -1,8 +1,9 @@
 """The Faust application: the only module that imports Faust.
 
 What was measured to lose nothing (docs/worker.md, "Faust"):
-- `noack()` and `noack_take`, one agent with concurrency 1, acknowledgements in the order of the log
-  and only after the commit in the store; no exception leaves the agent's loop;
+- `noack()`, one agent with concurrency 1 that hands messages to lanes by partition; each lane
+  acknowledges in the order of the log and only after the commit in the store; no exception leaves
+  the agent's loop;
 - raw serializers: Faust acknowledges what it cannot decode;
 - reading begins at the store's cursor, whatever the group's own offset says: Faust seeks to the
   group's commit after each rebalance, so that very call is overridden;
@@ -28,6 +29,7 @@ from sealtrail import connections
 from sealtrail.errors import ConfigurationError, SealtrailError
 from sealtrail.identity import WORKER
 from sealtrail_processor import header_names
+from sealtrail_processor.lane import Lane
 from sealtrail_processor.model import RawMessage
 from sealtrail_processor.ports import LogChanged, SkippedMessages
 from sealtrail_processor.worker import EXIT_FAILED
@@ -141,40 +143,60 @@ def _reload(tls: ssl.SSLContext, settings: WorkerSettings) -> None:
 
 
 async def _consume(app: faust.App, settings: WorkerSettings, worker: Worker, stream: Any) -> None:
-    taken = stream.noack().noack_take(settings.flush_messages, within=settings.flush_wait_s)
-    async for events in taken:
+    lanes = [Lane(settings) for _ in range(settings.flush_lanes)]
+    tasks = [asyncio.ensure_future(_drain(app, worker, stream, lane)) for lane in lanes]
+    try:
+        async for event in stream.noack().events():
+            # All messages of a partition go through one lane, in order.
+            await lanes[event.message.partition % len(lanes)].put(event)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _drain(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> None:
+    try:
+        await _commit(app, worker, stream, lane)
+    except Exception:
+        # Nobody waits for this task: without it the partitions of a lane would stand still.
+        log.exception("a lane failed")
+        worker.leave(EXIT_FAILED)
+
+
+async def _commit(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> None:
+    while True:
+        events = await lane.take()
         groups: dict[int, list[RawMessage]] = {}
         for event in events:
             message = event.message
             if message.generation_id == app.consumer_generation_id:
                 groups.setdefault(message.partition, []).append(_raw(message))
-        for number, messages in groups.items():
-            if not await _until_committed(app, worker, number, messages):
-                return  # stopping: nothing of this is acknowledged
+        if not await _until_committed(app, worker, groups):
+            return  # stopping: nothing of this is acknowledged
         for event in events:
             await stream.ack(event)
 
 
 async def _until_committed(
-    app: faust.App, worker: Worker, number: int, messages: Sequence[RawMessage]
+    app: faust.App, worker: Worker, groups: Mapping[int, Sequence[RawMessage]]
 ) -> bool:
     """Process messages until they are committed; False when the application stops before."""
     pause = BACKOFF_S
     while not app.should_stop:
         try:
-            await asyncio.wrap_future(worker.in_flush_thread(worker.process, number, messages))
+            await asyncio.wrap_future(worker.in_lane(groups))
         except (LogChanged, SkippedMessages) as error:
             log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state, no bug
             worker.leave(EXIT_FAILED)
         except SealtrailError as error:
             worker.status.waiting = error.message
             worker.metrics.failures.inc()
-            log.warning("partition %d waits: %s", number, error.message)
+            log.warning("partitions %s wait: %s", sorted(groups), error.message)
         except asyncio.CancelledError:
             raise
         except Exception:
             # A fault of ours: going on would skip messages, trying again would hide it.
-            log.exception("partition %d: the worker failed", number)
+            log.exception("partitions %s: the worker failed", sorted(groups))
             worker.leave(EXIT_FAILED)
         else:
             worker.status.waiting = ""

@@ -9,6 +9,7 @@
   ALONE times, and has left nothing in the store, is quarantined unread.
 - Who was killed while it waited for the store counts for care alone, and so does who had more than
   one message in hand: a kill from outside finds other messages each time, a poisonous one itself.
+- Messages that are judged and wait for a commit beside others (`together`) are in hand no more.
 """
 
 from __future__ import annotations

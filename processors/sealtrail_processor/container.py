@@ -44,10 +44,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An accepted batch of a flush."""
+    """An accepted batch of a flush, and the partition where it was read."""
 
     judged: Judged
     batch: VerifiedBatch
+    partition: int = 0
 
     @property
     def rows(self) -> int:

@@ -108,7 +108,7 @@ def insert_sql(database: str, table: str, log: Log, chunk: list[Accepted], secre
     Args:
         database: of the tables.
         table: ingest, or ingest_check for a dry run.
-        log: where the batches were read.
+        log: where the batches were read; each names its partition itself.
         chunk: the batches in the container, in its order.
         secret: what the canaries count from.
     """
@@ -121,6 +121,7 @@ def insert_sql(database: str, table: str, log: Log, chunk: list[Accepted], secre
         "chain_id": _fixed([s.chain_id for s in statements]),
         "branch": _numbers([j.branch for j in judged]),
         "batch_seq": _numbers([s.batch_seq for s in statements]),
+        "partition": _numbers([item.partition for item in chunk]),
         "offset": _numbers([j.message.offset for j in judged]),
         "arrival": _times([j.arrival for j in judged]),
         "time_source": _texts([j.time_source for j in judged]),
@@ -133,7 +134,6 @@ def insert_sql(database: str, table: str, log: Log, chunk: list[Accepted], secre
         "seq": "_seq",
         "log_id": f"unhex('{log.log_id.encode().hex()}')",
         "topic": f"unhex('{log.topic.encode().hex()}')",
-        "partition": str(log.partition),
         **shared,
         **_OWN,
     }

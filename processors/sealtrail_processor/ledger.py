@@ -72,6 +72,12 @@ class StoreLedger:
         """See ports.Ledger."""
         return rebuild.receipts(self._store, log, offsets, now)
 
+    def receipts_of(
+        self, offsets: Mapping[Log, Sequence[int]], now: int
+    ) -> Mapping[Log, Mapping[int, int]]:
+        """See ports.Ledger."""
+        return rebuild.receipts_of(self._store, offsets, now)
+
     def stored_hashes(
         self, keys: Collection[tuple[bytes, int]]
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:

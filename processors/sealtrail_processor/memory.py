@@ -14,7 +14,7 @@ from sealtrail.chain import Chains, Link
 from sealtrail.errors import UnavailableError
 from sealtrail.findings import Disposition
 from sealtrail_processor.breaker import PAGE, Mark
-from sealtrail_processor.model import BoundaryBroken, Flush, Log, RawMessage
+from sealtrail_processor.model import BoundaryBroken, Flush, Log, OneByOne, RawMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,6 +57,17 @@ class MemoryLedger:
             raise BoundaryBroken(bad)
         self.flushes.append(flush)
 
+    def write_together(self, flushes: Sequence[Flush]) -> None:
+        """Sink.write_together."""
+        taken = [j for f in flushes for j in f.judged if j.disposition in _TAKEN]
+        if len(flushes) > 1 and any(j.message.offset in self.broken for j in taken):
+            raise OneByOne("one of them is broken")
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("the store is away")
+        for flush in flushes:
+            self.write(flush)
+
     def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:
         """Sink.write_lost."""
         del arrival
@@ -98,6 +109,12 @@ class MemoryLedger:
     def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:
         """Ledger.receipts."""
         return {o: self.first_seen.setdefault((log, o), now) for o in offsets}
+
+    def receipts_of(
+        self, offsets: Mapping[Log, Sequence[int]], now: int
+    ) -> Mapping[Log, Mapping[int, int]]:
+        """Ledger.receipts_of."""
+        return {log: self.receipts(log, wanted, now) for log, wanted in offsets.items()}
 
     def stored_hashes(
         self, keys: Collection[tuple[bytes, int]]

@@ -5,6 +5,7 @@ No identity stands in a label that is unbounded: no chains, producers or keys.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -96,3 +97,26 @@ class Status:
     def progress(self) -> None:
         """Something was committed, or is knowingly waited for."""
         self.moved = time.monotonic()
+
+
+class Busy:
+    """Keeps `Status.busy_since`: since when the longest of what is under way has been; for `with`.
+
+    Args:
+        status: whose.
+    """
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._lock = threading.Lock()
+        self._since: dict[int, float] = {}
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._since[threading.get_ident()] = time.monotonic()
+            self._status.busy_since = min(self._since.values())
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            del self._since[threading.get_ident()]
+            self._status.busy_since = min(self._since.values(), default=None)

@@ -148,6 +148,10 @@ class BoundaryBroken(SealtrailError):  # noqa: N818 - the name says what happene
         self.offsets = tuple(offsets)
 
 
+class OneByOne(SealtrailError):  # noqa: N818 - says what is to be done
+    """The store refuses flushes that were written together: each is to be written alone."""
+
+
 class Sink(Protocol):
     """Where flushes become durable. Blocking; the caller runs it in a thread."""
 
@@ -156,6 +160,13 @@ class Sink(Protocol):
 
         Raises:
             BoundaryBroken: some messages hold other events than they say; nothing was stored.
+        """
+
+    def write_together(self, flushes: Sequence[Flush]) -> None:
+        """Write flushes of several partitions of one log id and topic, and commit all of them.
+
+        Raises:
+            OneByOne: the data of one of them are refused; no reader sees anything of any.
         """
 
     def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:

@@ -46,10 +46,11 @@ from sealtrail_processor.model import (
 from sealtrail_processor.ports import Broker, Clock, Ledger, LogChanged, SkippedMessages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from sealtrail.records import Directory
     from sealtrail_processor.breaker import Death, Mark
+    from sealtrail_processor.judge import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,45 @@ class Caps:
 
     events: int
     bytes: int
+
+
+class Step:
+    """Messages of a partition that are judged and not yet committed; the partition waits for it.
+
+    Exactly one of `settle` and `undo` ends it, in any thread.
+    """
+
+    def __init__(self, partition: Partition, messages: Sequence[RawMessage]) -> None:
+        self.partition = partition
+        self.messages = messages
+        self._trial = Trial(partition.chains)
+        self._known_at = 0
+        self.flush: Flush
+
+    def judge(self, examined: Sequence[Examined], stored: Stored, bad: Collection[int]) -> None:
+        """Fill `flush`; the partition's chains move on until `undo`."""
+        partition = self.partition
+        self._known_at = examined[-1].arrival.known_at
+        self.flush = judge(
+            partition.log,
+            partition.next_offset,
+            examined,
+            trial=self._trial,
+            rules=partition.rules,
+            stored=stored,
+            bad_offsets=bad,
+        )
+
+    def settle(self) -> None:
+        """It is committed: memory moves on."""
+        partition, flush = self.partition, self.flush
+        partition.next_offset = flush.last_offset + 1
+        partition.last_arrival = max(partition.last_arrival, self._known_at)
+        partition.ports.committed(flush)
+
+    def undo(self) -> None:
+        """It is not committed: memory is as before."""
+        self._trial.undo()
 
 
 class Partition:
@@ -129,6 +169,35 @@ class Partition:
             if self.low > self.next_offset:
                 self._lost(self.low)
 
+    def begin(
+        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None = None
+    ) -> Step | None:
+        """Judge messages whose commit shall be written together with those of other partitions.
+
+        The caller holds `lock` until the step has ended, and has held log and keys against the
+        broker's after the messages were fetched. None where `process` must do it: nothing is new,
+        it is more than one flush, or messages are suspected of killing workers.
+
+        Args:
+            messages: in the order of the log.
+            receipts: arrivals on record, where the broker does not stamp messages; asked for and
+                recorded here unless given.
+
+        Raises:
+            SealtrailError: as `process`.
+        """
+        fresh = [m for m in messages if m.offset >= self.next_offset]
+        if self.closed or not fresh or fresh[0].offset < self.suspicion.until:
+            return None
+        self._check_holes(fresh)
+        first, last = fresh[0].offset, fresh[-1].offset
+        with self.ports.mark.working(self.log, first, last):
+            part, *more = _parts(self._examined(fresh, receipts), self.caps)
+            if more:
+                return None
+            self.ports.mark.at(first, last)
+            return self._judged(fresh, part, ())
+
     def process(self, messages: Sequence[RawMessage]) -> None:
         """Judge and commit messages in the order of the log; none when it was taken away.
 
@@ -152,13 +221,18 @@ class Partition:
                     self._work(group)
 
     def _work(self, messages: Sequence[RawMessage]) -> None:
-        examined = []
-        for message, arrival in zip(messages, self._arrivals(messages), strict=True):
-            self.ports.mark.at(message.offset, message.offset)
-            examined.append(self._examine(message, arrival))
-        for part in _parts(examined, self.caps):
+        for part in _parts(self._examined(messages), self.caps):
             self.ports.mark.at(part[0].message.offset, part[-1].message.offset)
             self._commit(part)
+
+    def _examined(
+        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None = None
+    ) -> list[Examined]:
+        examined = []
+        for message, arrival in zip(messages, self._arrivals(messages, receipts), strict=True):
+            self.ports.mark.at(message.offset, message.offset)
+            examined.append(self._examine(message, arrival))
+        return examined
 
     def _examine(self, message: RawMessage, arrival: Arrival) -> Examined:
         offset = message.offset
@@ -185,44 +259,51 @@ class Partition:
         with self.lock:
             self.closed = True
 
-    def _commit(self, examined: Sequence[Examined]) -> None:
+    def _judged(
+        self,
+        messages: Sequence[RawMessage],
+        examined: Sequence[Examined],
+        bad: Collection[int],
+    ) -> Step:
         keys = needed(examined, self.chains)
         stored = self.ports.ledger.stored_hashes(keys) if keys else {}
+        step = Step(self, messages)
+        try:
+            step.judge(examined, stored, bad)
+        except BaseException:
+            step.undo()
+            raise
+        return step
+
+    def _commit(self, examined: Sequence[Examined]) -> None:
+        messages = [item.message for item in examined]
         bad: set[int] = set()
         while True:
-            trial = Trial(self.chains)
+            step = self._judged(messages, examined, bad)
             try:
-                flush = judge(
-                    self.log,
-                    self.next_offset,
-                    examined,
-                    trial=trial,
-                    rules=self.rules,
-                    stored=stored,
-                    bad_offsets=bad,
-                )
-                self.ports.sink.write(flush)
+                self.ports.sink.write(step.flush)
             except BoundaryBroken as broken:
-                trial.undo()
+                step.undo()
                 if bad.issuperset(broken.offsets):
                     raise
                 bad.update(broken.offsets)
             except BaseException:
-                trial.undo()
+                step.undo()
                 raise
             else:
-                self.next_offset = flush.last_offset + 1
-                self.last_arrival = max(self.last_arrival, examined[-1].arrival.known_at)
-                self.ports.committed(flush)
+                step.settle()
                 return
 
-    def _arrivals(self, messages: Sequence[RawMessage]) -> list[Arrival]:
+    def _arrivals(
+        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None = None
+    ) -> list[Arrival]:
         """Arrivals never go back within a partition."""
-        unstamped = [m.offset for m in messages if not m.append_time]
-        receipts: Mapping[int, int] = {}
-        if unstamped:
-            now = max(self.ports.now(), self.last_arrival)
-            receipts = self.ports.ledger.receipts(self.log, unstamped, now)
+        if receipts is None:
+            receipts = {}
+            unstamped = [m.offset for m in messages if not m.append_time]
+            if unstamped:
+                now = max(self.ports.now(), self.last_arrival)
+                receipts = self.ports.ledger.receipts(self.log, unstamped, now)
         last, arrivals = self.last_arrival, []
         origins = self._origins(messages)
         for message in messages:

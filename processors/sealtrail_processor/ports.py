@@ -49,6 +49,11 @@ class Ledger(Protocol):
     def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:
         """Record `now` as receipt time of offsets that have none; what is on record, read back."""
 
+    def receipts_of(
+        self, offsets: Mapping[Log, Sequence[int]], now: int
+    ) -> Mapping[Log, Mapping[int, int]]:
+        """As `receipts`, for several partitions in one go."""
+
     def stored_hashes(
         self, keys: Collection[tuple[bytes, int]]
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:

@@ -75,11 +75,16 @@ _HASHES = """
 # Another worker may have taken other messages together, so that two inserts stand: the first
 # block counts.
 _RECEIPTS = """
-    SELECT offset, toUnixTimestamp64Micro(argMin(arrival, _block_number))
+    SELECT log_id, topic, partition, offset,
+        toUnixTimestamp64Micro(argMin(arrival, _block_number))
     FROM receipts
-    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
-        AND offset BETWEEN {first:UInt64} AND {last:UInt64}
-    GROUP BY offset
+    WHERE {where}
+    GROUP BY log_id, topic, partition, offset
+"""
+_RECEIPTS_OF = """
+    log_id = {{log{n}:String}} AND topic = {{topic{n}:String}}
+        AND partition = {{partition{n}:UInt16}}
+        AND offset BETWEEN {{first{n}:UInt64}} AND {{last{n}:UInt64}}
 """
 _DEATHS = """
     SELECT partition, first_offset, last_offset, phase, mark
@@ -206,24 +211,45 @@ def receipts(store: Store, log: Log, offsets: Sequence[int], now: int) -> dict[i
         offset -> arrival, microseconds since 1970. What was once returned is returned for ever,
         also when another worker writes later, whatever its clock says.
     """
-    known = _receipts(store, log, offsets)
-    missing = [o for o in offsets if o not in known]
-    if not missing:
+    return receipts_of(store, {log: offsets}, now)[log]
+
+
+def receipts_of(
+    store: Store, offsets: Mapping[Log, Sequence[int]], now: int
+) -> dict[Log, dict[int, int]]:
+    """As `receipts`, for several partitions in one go."""
+    known = _receipts(store, offsets)
+    missing = {log: [o for o in wanted if o not in known[log]] for log, wanted in offsets.items()}
+    places = [
+        (log.log_id, log.topic, log.partition, offset)
+        for log, wanted in missing.items()
+        for offset in wanted
+    ]
+    if not places:
         return known
-    rows = [(log.log_id, log.topic, log.partition, offset, now) for offset in missing]
     # Of the coordinates alone: of two workers with the same messages in hand, the second one's
     # insert is dropped.
-    coordinates = sha256(repr((log.log_id, log.topic, log.partition, missing)).encode())
-    store.insert("receipts", (*COORDINATES, "arrival"), rows, f"receipts/{coordinates.hexdigest()}")
-    return known | _receipts(store, log, missing)
+    token = f"receipts/{sha256(repr(places).encode()).hexdigest()}"
+    store.insert("receipts", (*COORDINATES, "arrival"), [(*p, now) for p in places], token)
+    written = _receipts(store, missing)
+    return {log: known[log] | written[log] for log in offsets}
 
 
-def _receipts(store: Store, log: Log, offsets: Sequence[int]) -> dict[int, int]:
-    if not offsets:
-        return {}
-    wanted = set(offsets)
-    rows = store.query(_RECEIPTS, _names(log) | {"first": min(wanted), "last": max(wanted)})
-    return {offset: arrival for offset, arrival in rows if offset in wanted}
+def _receipts(store: Store, offsets: Mapping[Log, Sequence[int]]) -> dict[Log, dict[int, int]]:
+    found: dict[Log, dict[int, int]] = {log: {} for log in offsets}
+    asked = {log: set(wanted) for log, wanted in offsets.items() if wanted}
+    if not asked:
+        return found
+    parameters: dict[str, Any] = {}
+    for n, (log, wanted) in enumerate(asked.items()):
+        names = _names(log) | {"first": min(wanted), "last": max(wanted)}
+        parameters |= {f"{name}{n}": value for name, value in names.items()}
+    where = " OR ".join(f"({_RECEIPTS_OF.format(n=n)})" for n in range(len(asked)))
+    for *place, offset, arrival in store.query(_RECEIPTS.format(where=where), parameters):
+        log = Log(*place)
+        if offset in asked[log]:
+            found[log][offset] = arrival
+    return found
 
 
 def add_key_records(

@@ -19,6 +19,8 @@ from sealtrail_processor.container import Accepted
 from sealtrail_processor.model import finding_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sealtrail_processor.model import Finding, Flush, Judged, Log, RawMessage
 
 Row = tuple[Any, ...]
@@ -128,8 +130,11 @@ class Table:
 
 def accepted(flush: Flush) -> list[Accepted]:
     """The batches of a flush whose events are to be stored."""
+    number = flush.log.partition
     return [
-        Accepted(j, j.batch) for j in flush.judged if j.disposition in TAKEN and j.batch is not None
+        Accepted(j, j.batch, number)
+        for j in flush.judged
+        if j.disposition in TAKEN and j.batch is not None
     ]
 
 
@@ -138,31 +143,39 @@ def dispositions(flush: Flush) -> list[Row]:
     return [disposition(flush.log, j) for j in flush.judged]
 
 
-def tables(flush: Flush, became: list[Row]) -> list[Table]:
-    """All rows of a flush but its events and its commit; tables without rows are left out.
+def tables(flushes: Sequence[Flush], became: Sequence[list[Row]]) -> list[Table]:
+    """All rows of flushes but their events and commits; tables without rows are left out.
 
     Args:
-        flush: what was judged.
-        became: its `dispositions`.
+        flushes: what was judged.
+        became: the `dispositions` of each.
     """
-    log, judged = flush.log, flush.judged
-    refused = [j for j in judged if j.disposition in REFUSED]
-    taken = accepted(flush)
+    all_ = [(flush.log, j) for flush in flushes for j in flush.judged]
+    refused = [(log, j) for log, j in all_ if j.disposition in REFUSED]
+    taken = [(flush.log, a) for flush in flushes for a in accepted(flush)]
     found = [
-        Table("dispositions", DISPOSITIONS, became),
-        Table("batches", BATCHES, [_batch(log, a) for a in taken]),
-        Table("payloads", PAYLOADS, [_payload(log, a.judged) for a in taken]),
-        Table("findings", FINDINGS, [_finding(log, j, f) for j in judged for f in j.findings]),
-        Table("quarantine", QUARANTINE, [_quarantine(log, j) for j in refused]),
-        Table("heartbeats", HEARTBEATS, _heartbeats(log, judged)),
+        Table("dispositions", DISPOSITIONS, [row for each in became for row in each]),
+        Table("batches", BATCHES, [_batch(log, a) for log, a in taken]),
+        Table("payloads", PAYLOADS, [_payload(log, a.judged) for log, a in taken]),
+        Table("findings", FINDINGS, [_finding(log, j, f) for log, j in all_ for f in j.findings]),
+        Table("quarantine", QUARANTINE, [_quarantine(log, j) for log, j in refused]),
+        Table(
+            "heartbeats",
+            HEARTBEATS,
+            [row for flush in flushes for row in _heartbeats(flush.log, flush.judged)],
+        ),
     ]
     return [table for table in found if table.rows]
 
 
-def commit(flush: Flush, became: list[Row]) -> Table:
-    """The row that makes a flush visible; became: its `dispositions`."""
+def commits(flushes: Sequence[Flush], became: Sequence[list[Row]]) -> Table:
+    """The rows that make flushes visible; became: the `dispositions` of each."""
+    return Table("commits", COMMITS, list(map(_commit, flushes, became)))
+
+
+def _commit(flush: Flush, became: list[Row]) -> Row:
     log = flush.log
-    row = (
+    return (
         log.log_id,
         log.topic,
         log.partition,
@@ -175,7 +188,6 @@ def commit(flush: Flush, became: list[Row]) -> Table:
         # Not the last one's: a released message has the arrival of its first try.
         max(j.arrival for j in flush.judged),
     )
-    return Table("commits", COMMITS, [row])
 
 
 def lost(log: Log, first_offset: int, last_offset: int, arrival: int) -> Table:
@@ -208,15 +220,18 @@ def commit_digest(became: list[Row]) -> bytes:
     return digest.digest()
 
 
-def content(flush: Flush, became: list[Row]) -> bytes:
-    """SHA-256 of all that `tables` makes of a flush: what insert tokens are made of."""
-    log = flush.log
-    digest = sha256(json.dumps([log.log_id, log.topic, log.partition, flush.first_offset]).encode())
-    digest.update(commit_digest(became))
-    for j in flush.judged:
-        message = j.message
-        extra = (message.key, message.headers, [_finding(log, j, f) for f in j.findings])
-        digest.update(sha256(repr(extra).encode()).digest())
+def content(flushes: Sequence[Flush], became: Sequence[list[Row]]) -> bytes:
+    """SHA-256 of all that `tables` makes of flushes: what insert tokens are made of."""
+    digest = sha256()
+    for flush, dispositions_ in zip(flushes, became, strict=True):
+        log = flush.log
+        where = [log.log_id, log.topic, log.partition, flush.first_offset]
+        digest.update(json.dumps(where).encode())
+        digest.update(commit_digest(dispositions_))
+        for j in flush.judged:
+            message = j.message
+            extra = (message.key, message.headers, [_finding(log, j, f) for f in j.findings])
+            digest.update(sha256(repr(extra).encode()).digest())
     return digest.digest()
 
 
@@ -226,6 +241,7 @@ def events_content(chunk: list[Accepted]) -> bytes:
     for item in chunk:
         j = item.judged
         line = [
+            item.partition,
             j.message.offset,
             j.arrival,
             j.time_source,

@@ -26,6 +26,13 @@ class WorkerSettings(CommonSettings):
         default=16 * 2**20, ge=2**16, le=128 * 2**20, description="bytes in one flush"
     )
     flush_events: int = Field(default=60_000, ge=1, le=200_000, description="events in one flush")
+    flush_lanes: int = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="flushes under way at a time, of different partitions: one is judged while "
+        "the store writes the others",
+    )
     flush_wait_s: float = Field(default=0.2, gt=0, le=10, description="a flush waits so long")
 
     gap_settle_s: float = Field(default=30, ge=0, description="a gap may fill so long unreported")

@@ -38,6 +38,13 @@ class ShardedSink:
         """See model.Sink."""
         shard_of(self._sinks, flush.log.partition).write(flush)
 
+    def write_together(self, flushes: Sequence[Flush]) -> None:
+        """See model.Sink. What one shard has taken is written there again alike."""
+        for number, sink in enumerate(self._sinks):
+            mine = [f for f in flushes if f.log.partition % len(self._sinks) == number]
+            if mine:
+                sink.write_together(mine)
+
     def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:
         """See model.Sink."""
         sink = shard_of(self._sinks, log.partition)
@@ -69,6 +76,21 @@ class ShardedLedger:
     def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:
         """See ports.Ledger."""
         return shard_of(self._ledgers, log.partition).receipts(log, offsets, now)
+
+    def receipts_of(
+        self, offsets: Mapping[Log, Sequence[int]], now: int
+    ) -> Mapping[Log, Mapping[int, int]]:
+        """See ports.Ledger."""
+        found: dict[Log, Mapping[int, int]] = {}
+        for number, ledger in enumerate(self._ledgers):
+            mine = {
+                log: wanted
+                for log, wanted in offsets.items()
+                if log.partition % len(self._ledgers) == number
+            }
+            if mine:
+                found.update(ledger.receipts_of(mine, now))
+        return found
 
     def stored_hashes(
         self, keys: Collection[tuple[bytes, int]]

@@ -21,11 +21,11 @@ import fastavro
 from sealtrail import avro
 from sealtrail_processor import container, rows
 from sealtrail_processor.ingest_sql import insert_sql
-from sealtrail_processor.model import BoundaryBroken
+from sealtrail_processor.model import BoundaryBroken, OneByOne
 from sealtrail_processor.store import MEMORY_LIMIT, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sealtrail_processor.container import Accepted
     from sealtrail_processor.model import Flush, Log
@@ -71,7 +71,7 @@ class ClickHouseSink:
             StoreUnavailable: try again; nothing is visible yet.
             StoreRefused: the tables are not as this version expects them.
         """
-        chunks = container.plan(rows.accepted(flush), self._max_rows, self._max_bytes)
+        chunks = self._plan([flush])
         if len(chunks) > 1:
             self._check(flush.log, chunks)
         for chunk in chunks:  # (a2)
@@ -79,12 +79,57 @@ class ClickHouseSink:
                 self._events(flush.log, chunk, "ingest")
             except (StoreRefused, StoreUnavailable) as error:
                 raise self._explained(flush.log, [chunk], error) from None
-        became = rows.dispositions(flush)
-        content = rows.content(flush, became).hex()
-        for table in rows.tables(flush, became):  # (a1)
+        self._rest([flush])
+
+    def write_together(self, flushes: Sequence[Flush]) -> None:
+        """Write flushes of several partitions as `write` does one, with a commit each in one block.
+
+        Blocks are larger and inserts fewer than one by one. What a refused one leaves behind is
+        written again, or replaced, when each is written alone.
+
+        Raises:
+            OneByOne: the data of one of them are refused: `write` will say which.
+            StoreUnavailable: try again; nothing is visible yet.
+            StoreRefused: the tables are not as this version expects them.
+        """
+        if len(flushes) == 1:
+            self._alone(flushes[0])
+            return
+        chunks = self._plan(flushes)
+        log = flushes[0].log
+        # Several inserts are one insert's worth of luck each: nothing may stand of a refused group.
+        for table in ("ingest_check", "ingest") if len(chunks) > 1 else ("ingest",):
+            for chunk in chunks:  # (a2)
+                try:
+                    self._events(log, chunk, table)
+                except StoreRefused as error:
+                    if error.code in DATA_CODES:
+                        raise OneByOne(error.message) from None
+                    raise
+                except StoreUnavailable as error:
+                    if error.code == MEMORY_LIMIT:
+                        raise OneByOne(error.message) from None
+                    raise
+        self._rest(flushes)
+
+    def _alone(self, flush: Flush) -> None:
+        try:
+            self.write(flush)
+        except BoundaryBroken as error:
+            raise OneByOne(error.message) from None
+
+    def _plan(self, flushes: Sequence[Flush]) -> list[list[Accepted]]:
+        taken = [item for flush in flushes for item in rows.accepted(flush)]
+        return container.plan(taken, self._max_rows, self._max_bytes)
+
+    def _rest(self, flushes: Sequence[Flush]) -> None:
+        """Everything but the events, then the commits."""
+        became = [rows.dispositions(flush) for flush in flushes]
+        content = rows.content(flushes, became).hex()
+        for table in rows.tables(flushes, became):  # (a1)
             for number, part in enumerate(_split(table)):
                 self._insert(part, f"{content}/{number}")
-        self._insert(rows.commit(flush, became), content)  # (b)
+        self._insert(rows.commits(flushes, became), content)  # (b)
 
     def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:
         """Commit offsets that were gone from the log before they were read.
@@ -154,7 +199,7 @@ class ClickHouseSink:
         secret = self._randbits(container.SECRET_BITS)
         sql = insert_sql(self._store.database, table, log, chunk, secret)
         # The token is of the content alone: the secret must not make a repetition look new.
-        token = f"{log.log_id}/{log.topic}/{log.partition}/{rows.events_content(chunk).hex()}"
+        token = f"{log.log_id}/{log.topic}/{rows.events_content(chunk).hex()}"
         self._store.insert_avro(sql, container.join(chunk, secret), token)
 
     def _insert(self, table: rows.Table, token: str) -> None:

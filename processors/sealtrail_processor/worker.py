@@ -1,8 +1,9 @@
 """The worker without Faust: assigned partitions, and what runs beside the stream.
 
-Threads: the *flush* thread alone touches partitions, chains and the directory; the *upkeep* thread
-looks after keys, timers, releases and the watchdog and hands over whatever touches those; the
-linker has a thread of its own (`links`). The event loop only waits for them.
+Threads: the *flush* thread alone judges and reads keys; *lanes* wait for the store (`together`);
+the *upkeep* thread looks after keys, timers, releases and the watchdog and hands over whatever
+touches partitions or the directory; the linker has a thread of its own (`links`). The event loop
+only waits for them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import threading
 import time
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +23,13 @@ from sealtrail_processor.heads import Heads
 from sealtrail_processor.judge import Rules
 from sealtrail_processor.link_store import LinkStore
 from sealtrail_processor.links import Linker
-from sealtrail_processor.metrics import Metrics, Status
+from sealtrail_processor.metrics import Busy, Metrics, Status
 from sealtrail_processor.model import Finding, Flush, Log, RawMessage, Sink
 from sealtrail_processor.partition import Caps, Partition, Ports
 from sealtrail_processor.ports import LogChanged
 from sealtrail_processor.quarantine import Releaser
 from sealtrail_processor.reports import Reports
+from sealtrail_processor.together import Together
 from sealtrail_processor.watchdog import Horizon, Watchdog
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ log = logging.getLogger(__name__)
 UPKEEP_S = 0.5
 WATCH_S = 2.0
 BUSY_S = 900.0
+# Timers look at partitions that no lane is busy with; one that always was is waited for.
+OVERDUE_S, PATIENCE_S = 5.0, 10.0
 EXIT_FAILED = 3
 
 
@@ -91,6 +96,11 @@ class Worker:
         self.partitions: dict[int, Partition] = {}
         self._leave = leave
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._lanes = ThreadPoolExecutor(settings.flush_lanes, thread_name_prefix="lane")
+        self._together = Together(
+            outside.sink, outside.ledger, outside.now, self.refresh_keys, self.in_flush_thread
+        )
+        self._busy = Busy(self.status)
         self._stop = threading.Event()
         self._watchdog = Watchdog(settings.session_timeout_s + settings.watchdog_margin_s)
         self._horizon = Horizon()
@@ -119,6 +129,7 @@ class Worker:
         self._releaser = Releaser(outside.store, outside.publisher, outside.now)
         self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
         self._loaded = False
+        self._looked_at: dict[int, float] = {}
 
     # -- the stream's side ----------------------------------------------------------------------
 
@@ -131,6 +142,13 @@ class Worker:
         """Run something that touches partitions, in order with everything else that does."""
         return self._flushing.submit(work, *args)
 
+    def in_lane(self, groups: Mapping[int, Sequence[RawMessage]]) -> Future[None]:
+        """Judge and commit messages by partition; partitions of one call wait for one another.
+
+        The future's errors are those of `process`.
+        """
+        return self._lanes.submit(self.process_together, groups)
+
     def assign(self, topic: str, numbers: Iterable[int]) -> dict[int, int]:
         """Take partitions over: state as of the last commit; next offset of each.
 
@@ -139,11 +157,8 @@ class Worker:
         Raises:
             SealtrailError: store or broker cannot be asked; call again.
         """
-        self.status.busy_since = time.monotonic()
-        try:
+        with self._busy:
             return self._take_over(topic, sorted(numbers))
-        finally:
-            self.status.busy_since = None
 
     def _take_over(self, topic: str, wanted: list[int]) -> dict[int, int]:
         if not self._loaded:
@@ -188,13 +203,13 @@ class Worker:
     def _load(self, log_: Log) -> Partition:
         before = self.partitions.get(log_.partition)
         # Rebalances take partitions away and give them back: what was not moved on is kept.
-        if (
-            before is not None
-            and before.log == log_
-            and self.outside.ledger.cursor(log_) == before.next_offset
-        ):
-            before.closed = False
-            return before
+        if before is not None:
+            # A lane may still wait for a commit of it.
+            with before.lock:
+                same = before.log == log_
+                if same and self.outside.ledger.cursor(log_) == before.next_offset:
+                    before.closed = False
+                    return before
         ports = Ports(
             self.outside.ledger,
             self.outside.sink,
@@ -250,12 +265,22 @@ class Worker:
         partition = self.partitions.get(number)
         if partition is None:
             return
-        self.status.busy_since = time.monotonic()
-        try:
-            with self.metrics.flush_seconds.time():
-                partition.process(messages)
-        finally:
-            self.status.busy_since = None
+        with self._busy, self.metrics.flush_seconds.time():
+            partition.process(messages)
+
+    def process_together(self, groups: Mapping[int, Sequence[RawMessage]]) -> None:
+        """Judge and commit messages of some partitions; runs in a lane's thread.
+
+        Raises:
+            SealtrailError: call again with the same messages (but see Partition.process).
+        """
+        work = [
+            (partition, messages)
+            for number, messages in groups.items()
+            if (partition := self.partitions.get(number)) is not None
+        ]
+        with self._busy, self.metrics.flush_seconds.time():
+            self._together.process(work)
 
     def refresh_keys(self) -> None:
         """Read the keys topic to its end; runs in the flush thread."""
@@ -345,8 +370,21 @@ class Worker:
             partition.check_log()
         self.refresh_keys()
         lagging = self.status.lag is None or self.status.lag > 0
-        found = self._timers.check(open_partitions, self.outside.now(), lagging=lagging)
+        # What a lane waits for may still be undone: such partitions are looked at another time.
+        with ExitStack() as locks:
+            settled = [p for p in open_partitions if self._settled(p, locks)]
+            found = self._timers.check(settled, self.outside.now(), lagging=lagging)
         return found, sum(len(p.chains.by_id) for p in open_partitions)
+
+    def _settled(self, partition: Partition, locks: ExitStack) -> bool:
+        """Lock a partition if it is free, or if it was not for too long."""
+        number, now = partition.log.partition, time.monotonic()
+        waited = now - self._looked_at.setdefault(number, now)
+        if not partition.lock.acquire(timeout=PATIENCE_S if waited > OVERDUE_S else 0):
+            return False
+        locks.callback(partition.lock.release)
+        self._looked_at[number] = now
+        return True
 
     def _watch(self) -> None:
         broker, topic = self.outside.broker, self.settings.topic
@@ -395,6 +433,7 @@ class Worker:
         self.status.stopping = True
         self._stop.set()
         self._linker.stop()
+        self._lanes.shutdown(wait=False, cancel_futures=True)
         self._flushing.shutdown(wait=False, cancel_futures=True)
         self.outside.publisher.close(2.0)
         self.outside.heads_publisher.close(0.0)

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ from sealtrail.findings import Code, Disposition
 from sealtrail.statement import ZERO, Heartbeat
 from sealtrail.validate import Refused
 from sealtrail_processor import rebuild
-from sealtrail_processor.model import Finding, Flush, Judged, Log
+from sealtrail_processor.model import Finding, Flush, Judged, Log, OneByOne
 from sealtrail_processor.sink import ClickHouseSink
 from sealtrail_processor.store import ClickHouseStore, StoreUnavailable
 
@@ -267,3 +268,40 @@ def test_a_store_that_is_away_is_unavailable(maker: Make):
         rebuild.cursor(store, maker().log)
     assert "secret" not in str(raised.value)
     assert raised.value.message == "store cannot be reached: [Errno 111] Connection refused"
+
+
+def test_flushes_of_two_partitions_in_one_insert(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    first = maker()
+    second = maker(1)
+    second.log = replace(first.log, partition=4)
+    flushes = [m.flush(m.accept(2, 3)) for m in (first, second)]
+    sink.write_together(flushes)
+    sink.write_together(flushes)
+    where = f"log_id = '{first.log.log_id}'"
+    events = f"SELECT partition, offset, count() FROM committed_events WHERE {where}"
+    assert store.query(f"{events} GROUP BY ALL ORDER BY ALL") == [
+        (3, 0, 2),
+        (3, 1, 3),
+        (4, 0, 2),
+        (4, 1, 3),
+    ]
+    commits = f"SELECT partition, first_offset, last_offset, rows FROM commits FINAL WHERE {where}"
+    assert store.query(f"{commits} ORDER BY partition") == [(3, 0, 1, 5), (4, 0, 1, 5)]
+
+
+def test_a_group_with_a_broken_record_is_refused_whole(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    first = maker()
+    second = maker(1)
+    second.log = replace(first.log, partition=4)
+    good = first.flush(first.accept(2))
+    two = b"".join(event(second.rng).encode() for _ in range(2))
+    bad = second.flush([second.judged(second.batch([two]))])
+    with pytest.raises(OneByOne):
+        sink.write_together([good, bad])
+    where = f"log_id = '{first.log.log_id}'"
+    for table in ("events", "dispositions", "batches", "payloads", "commits"):
+        assert store.query(f"SELECT count() FROM {table} WHERE {where}") == [(0,)]
