@@ -49,6 +49,7 @@ class Code(StrEnum):
     ROW_ADDED = "ROW_ADDED"
     BATCH_MISSING = "BATCH_MISSING"
     CHAIN_BROKEN = "CHAIN_BROKEN"
+    IDENTITY_MISMATCH = "IDENTITY_MISMATCH"
 
 
 PARKED_CODES = frozenset({Code.UNKNOWN_KEY, Code.UNKNOWN_SCHEMA})
@@ -102,6 +103,7 @@ SEVERITIES: dict[Code, Severity] = {
     Code.ROW_ADDED: Severity.CRITICAL,
     Code.BATCH_MISSING: Severity.CRITICAL,
     Code.CHAIN_BROKEN: Severity.CRITICAL,
+    Code.IDENTITY_MISMATCH: Severity.HIGH,
 }
 
 

@@ -65,6 +65,7 @@ TITLES = {
     Code.ROW_ADDED: "Stored row was added",
     Code.BATCH_MISSING: "Stored batch is missing",
     Code.CHAIN_BROKEN: "Stored chain is broken",
+    Code.IDENTITY_MISMATCH: "Client's name is not the producer that a key speaks for",
 }
 
 

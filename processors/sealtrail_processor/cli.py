@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import click
 
+from sealtrail_processor.acls_cli import acls_command
 from sealtrail_processor.quarantine_cli import quarantine_command
 from sealtrail_processor.store_cli import store_command
 from sealtrail_processor.topics_cli import topics_command
 
-__all__ = ["quarantine_command", "store_command", "topics_command", "worker_command"]
+__all__ = [
+    "acls_command",
+    "quarantine_command",
+    "store_command",
+    "topics_command",
+    "worker_command",
+]
 
 
 @click.command("worker")

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -17,10 +21,12 @@ from confluent_kafka.admin import (
     ConfigSource,
     NewPartitions,
     NewTopic,
+    ResourcePatternType,
     ResourceType,
 )
 
 from sealtrail.errors import UnavailableError
+from sealtrail_processor.kafka_access import Change, Entry, Right
 from sealtrail_processor.kafka_io import rdkafka
 from sealtrail_processor.topics import Act, Step, Topic
 
@@ -28,6 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 TIMEOUT_S = 15.0
+_USER = "User:"
+_KINDS = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "cluster": ResourceType.BROKER,
+    "transactional_id": ResourceType.TRANSACTIONAL_ID,
+}
+_KIND_OF = {kind: name for name, kind in _KINDS.items()}
 
 
 class KafkaAdmin:
@@ -107,10 +121,75 @@ class KafkaAdmin:
             resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
             self._all(self._client.incremental_alter_configs([resource], request_timeout=TIMEOUT_S))
 
+    def entries(self) -> list[Entry]:
+        """All lines of all access lists.
+
+        Raises:
+            UnavailableError: the cluster does not say.
+        """
+        # Its types say that it takes no None; nothing else stands for "any".
+        any_: Any = None
+        anything = AclBindingFilter(
+            ResourceType.ANY,
+            any_,
+            ResourcePatternType.ANY,
+            any_,
+            any_,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        future = self._client.describe_acls(anything, request_timeout=TIMEOUT_S)
+        return [_entry(binding) for binding in _ask(future.result)]
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Grant and take back as a plan of access says, except for what it refuses.
+
+        Raises:
+            UnavailableError: the cluster does not do it.
+        """
+        granted = [_binding(c.entry) for c in changes if c.act == "grant"]
+        revoked = [_filter(c.entry) for c in changes if c.act == "revoke"]
+        if granted:
+            self._all(self._client.create_acls(granted, request_timeout=TIMEOUT_S))
+        if revoked:
+            self._all(self._client.delete_acls(revoked, request_timeout=TIMEOUT_S))
+
     @staticmethod
     def _all(futures: Mapping[Any, Any]) -> None:
         for future in futures.values():
             _ask(future.result)
+
+
+def _entry(binding: Any) -> Entry:
+    kind = _KIND_OF.get(binding.restype, binding.restype.name.lower())
+    prefixed = binding.resource_pattern_type is ResourcePatternType.PREFIXED
+    return Entry(
+        binding.principal.removeprefix(_USER),
+        Right(kind, binding.name, prefixed, binding.operation.name),
+        binding.host,
+        binding.permission_type is AclPermissionType.DENY,
+    )
+
+
+def _binding(entry: Entry) -> AclBinding:
+    return AclBinding(*_fields(entry))
+
+
+def _filter(entry: Entry) -> AclBindingFilter:
+    return AclBindingFilter(*_fields(entry))
+
+
+def _fields(entry: Entry) -> tuple[Any, ...]:
+    right = entry.right
+    return (
+        _KINDS[right.kind],
+        right.name,
+        ResourcePatternType.PREFIXED if right.prefixed else ResourcePatternType.LITERAL,
+        _USER + entry.principal,
+        entry.host,
+        AclOperation[right.operation],
+        AclPermissionType.DENY if entry.denies else AclPermissionType.ALLOW,
+    )
 
 
 _DENIED = (

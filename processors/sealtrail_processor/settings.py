@@ -88,6 +88,11 @@ class WorkerSettings(CommonSettings):
         "count, for ever; empty: all at store_url",
     )
 
+    access_principals: dict[Name, tuple[Name, ...]] = Field(
+        default_factory=dict,
+        description="principals by role of deploy/kafka/access.yaml, as JSON",
+    )
+
     session_timeout_s: float = Field(default=8, ge=6, le=60, description="of the consumer group")
     watchdog_margin_s: float = Field(
         default=22, gt=0, description="lag without progress for session timeout plus this: exit"
