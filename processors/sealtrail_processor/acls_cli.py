@@ -16,7 +16,7 @@ from sealtrail.errors import ConfigurationError, ContractError
 from sealtrail.findings import Code
 from sealtrail.records import Directory
 from sealtrail.settings import load
-from sealtrail_processor import kafka_access
+from sealtrail_processor import kafka_access, registry_rules
 from sealtrail_processor.model import Finding, Log
 from sealtrail_processor.settings import WorkerSettings
 
@@ -55,13 +55,34 @@ def plan_command(output: Output, file: Path | None) -> int:
 
 @acls_command.command("apply")
 @FILE
+@click.option(
+    "--roles", is_flag=True, help="Only grant what roles with named principals need: at first."
+)
 @pass_output
-def apply_command(output: Output, file: Path | None) -> int:
+def apply_command(output: Output, file: Path | None, *, roles: bool) -> int:
     """Grant and take back; exit code 1 if something is left that it refuses."""
-    admin, changes = _plan(load(WorkerSettings), file)
+    admin, changes = _plan(load(WorkerSettings), file, roles=roles)
     admin.change(changes)
     _show(output, changes)
     return FINDINGS if any(change.act == "refuse" for change in changes) else OK
+
+
+@acls_command.command("registry")
+@FILE
+@click.option("--roles", is_flag=True, help="Without producers: at first, with no trust root yet.")
+@pass_output
+def registry_command(output: Output, file: Path | None, *, roles: bool) -> None:
+    """Print the rules of the registry's gate: what deploy/registry/gate.conf.template includes.
+
+    Run it again, and reload the gate, when producers come or go.
+    """
+    settings = load(WorkerSettings)
+    speaking = () if roles else producers(settings)
+    rules = registry_rules.nginx(_roles(settings, file), speaking)
+    if output.json:
+        output.data({"rules": rules})
+    else:
+        click.echo(rules, nl=False)
 
 
 @acls_command.command("check")
@@ -112,9 +133,15 @@ def _admin(settings: WorkerSettings) -> KafkaAdmin:
     return KafkaAdmin(wiring.kafka_config(settings, identity.ADMIN))
 
 
-def _plan(settings: WorkerSettings, file: Path | None) -> tuple[KafkaAdmin, list[Change]]:
-    roles, admin = _roles(settings, file), _admin(settings)
-    return admin, kafka_access.plan(roles, producers(settings), admin.entries())
+def _plan(
+    settings: WorkerSettings, file: Path | None, *, roles: bool = False
+) -> tuple[KafkaAdmin, list[Change]]:
+    """The changes; with `roles` those alone that need no trust root, since there is none yet."""
+    matrix, admin = _roles(settings, file), _admin(settings)
+    if roles:
+        changes = kafka_access.plan(matrix, (), admin.entries())
+        return admin, [change for change in changes if change.act == "grant"]
+    return admin, kafka_access.plan(matrix, producers(settings), admin.entries())
 
 
 def producers(settings: WorkerSettings) -> set[str]:

@@ -93,6 +93,7 @@ class Role:
         principals: names; KEYS alone stands for the producers that have keys.
         rights: on Kafka.
         subjects: on the registry: actions by subject.
+        superuser: no list binds it.
     """
 
     name: str
@@ -100,11 +101,14 @@ class Role:
     principals: tuple[str, ...]
     rights: tuple[Right, ...]
     subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    superuser: bool = False
 
     def may(self, kind: str, name: str, operation: str) -> bool:
         """Whether it may do something to a resource of Kafka."""
         enough = {operation, *IMPLIED.get(operation, ())}
-        return any(r.operation in enough and r.covers(kind, name) for r in self.rights)
+        return self.superuser or any(
+            r.operation in enough and r.covers(kind, name) for r in self.rights
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ def read(text: str, settings: WorkerSettings) -> list[Role]:
 
 
 def _role(name: str, one: Mapping[str, Any], named: Mapping[str, Sequence[str]]) -> Role:
-    unknown = one.keys() - {"is", "principals", "kafka", "registry"}
+    unknown = one.keys() - {"is", "principals", "superuser", "kafka", "registry"}
     if unknown:
         raise ValueError(f"{name} has {', '.join(sorted(unknown))}")
     principals = named.get(name, one["principals"])
@@ -159,7 +163,7 @@ def _role(name: str, one: Mapping[str, Any], named: Mapping[str, Sequence[str]])
         subjects[str(row["subject"])] = _known(row["may"], ACTIONS)
     rights = tuple(right for row in one["kafka"] for right in _rights(row))
     who = (KEYS,) if principals == KEYS else tuple(str(p) for p in principals)
-    return Role(name, str(one["is"]), who, rights, subjects)
+    return Role(name, str(one["is"]), who, rights, subjects, one.get("superuser") is True)
 
 
 def _rights(row: Mapping[str, Any]) -> Iterator[Right]:

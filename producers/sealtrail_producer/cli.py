@@ -1,4 +1,4 @@
-"""`sealtrail keys`, `emit`, `import` and `service`: each is imported when it is called."""
+"""Commands of the room: each is imported when it is called."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ _COMMANDS = {
     "keys_command": "sealtrail_producer.keys_cli",
     "emit_command": "sealtrail_producer.emit_cli",
     "import_command": "sealtrail_producer.importers.cli",
+    "schemas_command": "sealtrail_producer.schemas_cli",
     "service_command": "sealtrail_producer.services.cli",
 }
 

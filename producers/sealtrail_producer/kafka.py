@@ -220,16 +220,20 @@ class KafkaRegistry:
             ) from None
 
     def register(self, subject: str, schema: str, compatibility: str) -> int:
-        """Id of a schema under a subject; the subject's compatibility is set first."""
+        """Id of a schema under a subject.
+
+        Who finds it there needs no right to register; else the subject's compatibility comes first.
+        """
+        wanted = Schema(schema, "AVRO")
         try:
             try:
-                return self._register(subject, schema, compatibility)
+                return self._register(subject, wanted, compatibility)
             except SchemaRegistryError as error:
                 if error.http_status_code != 409:
                     raise
                 # Of two that begin at the same moment Apicurio refuses one. It finds all in place
                 # now; a schema that does not fit is refused again.
-                return self._register(subject, schema, compatibility)
+                return self._register(subject, wanted, compatibility)
         except SchemaRegistryError as error:
             if error.http_status_code in (409, 422):
                 raise ConfigurationError(
@@ -237,9 +241,11 @@ class KafkaRegistry:
                     hint="another version of Sealtrail may have registered there",
                 ) from None
             if error.http_status_code in (401, 403):
-                raise ConfigurationError(
+                # Not final: batches wait in the spool until somebody has mended it.
+                raise UnavailableError(
                     f"schema registry denies {subject} to this client ({error.http_status_code})",
-                    hint="check SEALTRAIL_REGISTRY_* and deploy/kafka/access.yaml",
+                    hint="an operator registers schemas with: sealtrail schemas register; else"
+                    " check SEALTRAIL_REGISTRY_* and deploy/kafka/access.yaml",
                 ) from None
             raise UnavailableError(f"schema registry: {error.error_message}") from None
         except Exception as error:  # noqa: BLE001 - the client lets its HTTP library's errors through
@@ -248,9 +254,21 @@ class KafkaRegistry:
                 hint="check SEALTRAIL_REGISTRY_URL; `sealtrail local up` starts the embedded stack",
             ) from None
 
-    def _register(self, subject: str, schema: str, compatibility: str) -> int:
+    def _register(self, subject: str, schema: Schema, compatibility: str) -> int:
+        found = self._held(subject, schema)
+        if found is not None:
+            return found
         self._client.set_compatibility(subject_name=subject, level=compatibility)
-        return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
+        return int(self._client.register_schema(subject, schema))
+
+    def _held(self, subject: str, schema: Schema) -> int | None:
+        try:
+            found = self._client.lookup_schema(subject, schema)
+        except SchemaRegistryError as error:
+            if error.http_status_code == 404:
+                return None
+            raise
+        return None if found.schema_id is None else int(found.schema_id)
 
     def close(self) -> None:
         """Close its connections."""

@@ -68,7 +68,7 @@ class Registration:
         if self._confirmed and self.ids is not None:
             return self.ids
         try:
-            ids = self._ask()
+            ids = self.ask()
         except UnavailableError as error:
             if self.ids is None:
                 raise
@@ -83,7 +83,13 @@ class Registration:
         self._confirmed = True
         return ids
 
-    def _ask(self) -> SchemaIds:
+    def ask(self) -> SchemaIds:
+        """The ids that the registry says, registered there if need be.
+
+        Raises:
+            UnavailableError: it cannot be reached, or denies this client something.
+            ConfigurationError: it refuses a schema.
+        """
         subjects = (f"{self._topic}-value", event_subject(self._topic))
         with closing(self._connect()) as registry:
             batch, event = (

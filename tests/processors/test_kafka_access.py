@@ -57,7 +57,7 @@ def test_producers_write_their_topic_and_nothing_else(roles: list[Role]) -> None
 
 def test_only_operators_write_keys_and_nobody_deletes(roles: list[Role]) -> None:
     may_write = [role.name for role in roles if role.may("topic", "provenance.keys", "WRITE")]
-    assert may_write == ["operator"]
+    assert may_write == ["bootstrap", "operator"]
     assert not any(right.operation == "DELETE" for role in roles for right in role.rights)
 
 

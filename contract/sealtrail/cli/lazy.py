@@ -42,6 +42,7 @@ ROOMS: Final[dict[str, Room]] = {
             "emit": "Emit one event from the command line.",
             "import": "Import history that happened before (git).",
             "keys": "Make, register and show signing keys.",
+            "schemas": "Register this version's schemas.",
             "service": "Run one of the example services.",
         },
     ),

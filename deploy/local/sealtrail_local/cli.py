@@ -32,19 +32,53 @@ def local_command() -> None:
     default=None,
     help="Apache Kafka and Apicurio Registry (Java, fetched by Maven), or embedded servers.",
 )
+@click.option(
+    "--secure/--plain",
+    "secure",
+    default=None,
+    help="Real servers with TLS, names and access lists, or without.",
+)
 @click.option("--brokers", type=click.Choice(["1", "3"]), help="How many Kafka brokers.")
 @pass_output
-def up_command(output: Output, *, real: bool | None, brokers: str | None) -> int:
+def up_command(
+    output: Output, *, real: bool | None, secure: bool | None, brokers: str | None
+) -> int:
     """Start what does not run and wait until it answers; without options, what ran last."""
     from sealtrail_local import envfile, stack
 
     chosen = {} if real is None else {"local_servers": "real" if real else "embedded"}
+    if secure or real is False:
+        chosen["local_secure"] = str(bool(secure))
+        chosen.setdefault("local_servers", "real")
+    elif secure is False:
+        chosen["local_secure"] = "False"
     if brokers is not None:
         chosen["local_brokers"] = brokers
     settings = stack.up(_settings(chosen), output.remark)
     code = _show(output, settings)
     output.line(f"addresses and passwords: {envfile.path(settings)}")
     return code
+
+
+@local_command.command("client")
+@click.argument("names", nargs=-1, required=True)
+@pass_output
+def client_command(output: Output, names: tuple[str, ...]) -> None:
+    """Give clients of the secured stack a certificate and a password each.
+
+    Access lists and the registry's gate are brought up to date: a producer gets
+    its rights if its key is registered, else with the next call of this.
+    """
+    from sealtrail_local import services, stack
+
+    settings = _settings()
+    if not settings.local_secure:
+        raise UnavailableError(
+            "the stack here is not secured: nobody needs a name",
+            hint="`sealtrail local up --real --secure` starts one that is",
+        )
+    services.admit(settings, names, stack.environment(settings))
+    output.table(("client",), [(name,) for name in names])
 
 
 @local_command.command("status")

@@ -9,7 +9,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from sealtrail import settings as common
 from sealtrail_local import addresses
+from sealtrail_local.real import secure
 from sealtrail_local.settings import LocalSettings
 
 _HEADER: Final = "# Written by `sealtrail local up`; the real environment wins over it.\n"
@@ -49,12 +51,23 @@ def variables(settings: LocalSettings) -> dict[str, str]:
         "SEALTRAIL_PARTITIONS": str(settings.partitions),
         "SEALTRAIL_REPLICATION_FACTOR": str(brokers),
         "SEALTRAIL_MIN_INSYNC_REPLICAS": str(addresses.min_insync(brokers)),
+        **_secured(settings),
         # So that `status` and `down` find a stack that was started in another way.
         "SEALTRAIL_LOCAL_SERVERS": settings.local_servers,
         "SEALTRAIL_LOCAL_BROKERS": str(settings.local_brokers),
         "SEALTRAIL_LOCAL_KAFKA_PORT": str(settings.local_kafka_port),
         "SEALTRAIL_LOCAL_REGISTRY_PORT": str(settings.local_registry_port),
         "SEALTRAIL_LOCAL_STORE_PORT": str(settings.local_store_port),
+    }
+
+
+def _secured(settings: LocalSettings) -> dict[str, str]:
+    if not settings.local_secure:
+        return {}
+    return {
+        "SEALTRAIL_LOCAL_SECURE": "true",
+        "SEALTRAIL_LOCAL_CLIENT_AUTH": settings.local_client_auth,
+        **{common.variable(name): value for name, value in secure.transport(settings).items()},
     }
 
 

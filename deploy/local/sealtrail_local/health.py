@@ -1,6 +1,7 @@
 """Whether a process of the stack answers, and what it says of itself."""
 
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import httpx
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_local import addresses
 from sealtrail_local.broker import topics
+from sealtrail_local.real import secure
 from sealtrail_local.settings import LocalSettings
 
 _TIMEOUT_S: Final = 5.0  # a busy machine is no reason to call a server dead
@@ -23,7 +25,7 @@ def cluster_id(settings: LocalSettings) -> str:
     Raises:
         UnavailableError: it does not answer.
     """
-    return _metadata(addresses.bootstrap(settings))[0]
+    return _metadata(settings)[0]
 
 
 def broker(settings: LocalSettings) -> str:
@@ -33,7 +35,7 @@ def broker(settings: LocalSettings) -> str:
         UnavailableError: no answer.
         ConfigurationError: other topics than the settings say.
     """
-    identity, answer = _metadata(addresses.bootstrap(settings))
+    identity, answer = _metadata(settings)
     found = {name: len(topic.partitions) for name, topic in answer.topics.items()}
     wrong = [name for name, count in topics(settings).items() if found.get(name) != count]
     if wrong:
@@ -50,24 +52,34 @@ def real_broker(settings: LocalSettings, *, number: int) -> str:
     Raises:
         UnavailableError: no answer, or the cluster does not know it yet.
     """
-    port = addresses.broker_port(settings, number)
+    ports = addresses.mutual_port if settings.local_secure else addresses.broker_port
+    port = ports(settings, number)
     # librdkafka would try for seconds what a refused connection says at once.
     try:
         socket.create_connection((addresses.HOST, port), _TIMEOUT_S).close()
     except OSError as error:
         raise UnavailableError(f"broker {number} does not answer: {error.strerror}") from error
-    identity, answer = _metadata(f"{addresses.HOST}:{port}")
+    identity, answer = _metadata(settings, f"{addresses.HOST}:{port}")
     if number not in answer.brokers:
         raise UnavailableError(f"broker {number} is not in its cluster yet")
     return f"cluster {identity}, broker {number} of {len(answer.brokers)}"
 
 
-def _metadata(bootstrap: str) -> tuple[str, Any]:
+def administrator(settings: LocalSettings) -> dict[str, str]:
+    """Librdkafka's properties of whoever may do everything on the stack's brokers."""
+    if settings.local_secure:
+        return secure.properties(settings)
+    return {"bootstrap.servers": addresses.bootstrap(settings)}
+
+
+def _metadata(settings: LocalSettings, bootstrap: str | None = None) -> tuple[str, Any]:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
+    # Kept in a name: one that is collected takes its answer along.
     # A broker that is not up yet is no news.
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    config: dict[str, Any] = {**administrator(settings), "log_level": 0}
+    client = AdminClient(config | ({"bootstrap.servers": bootstrap} if bootstrap else {}))
     try:
         answer = client.list_topics(timeout=_TIMEOUT_S)
     except KafkaException as error:
@@ -81,12 +93,30 @@ def registry(settings: LocalSettings) -> str:
     Raises:
         UnavailableError: no answer.
     """
-    url = f"{addresses.registry(settings)}/subjects"
+    url = f"{addresses.registry_behind(settings)}/subjects"
     try:
         subjects = httpx.get(url, timeout=_TIMEOUT_S).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         raise UnavailableError(f"the registry does not answer: {error}") from error
     return f"{len(subjects)} subjects"
+
+
+def gate(settings: LocalSettings) -> str:
+    """Ask the registry's gate, as nobody: it must answer, and must not let anybody in.
+
+    Raises:
+        UnavailableError: no answer.
+        ConfigurationError: it lets strangers in.
+    """
+    context = ssl.create_default_context(cafile=secure.certificates(settings).bundle)
+    url = f"{addresses.registry(settings)}/subjects"
+    try:
+        code = httpx.get(url, timeout=_TIMEOUT_S, verify=context).status_code
+    except httpx.HTTPError as error:
+        raise UnavailableError(f"the registry's gate does not answer: {error}") from error
+    if code != httpx.codes.UNAUTHORIZED:
+        raise ConfigurationError(f"the registry's gate answers a stranger with {code}, not 401")
+    return "strangers are refused"
 
 
 def store(settings: LocalSettings) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sealtrail.errors import UnavailableError
-from sealtrail_local import addresses, health
+from sealtrail_local import health
 from sealtrail_local.settings import LocalSettings
 
 _TABLE: Final = "key_records"
@@ -72,7 +72,7 @@ def _publish(settings: LocalSettings, records: list[tuple[bytes, bytes]]) -> Non
 
     producer = Producer(
         {
-            "bootstrap.servers": addresses.bootstrap(settings),
+            **health.administrator(settings),
             "acks": "all",
             "enable.idempotence": True,  # keeps the order of arrival over retries
             "message.max.bytes": _LARGEST_BYTES,

@@ -1,10 +1,11 @@
 """Which processes a local stack consists of: embedded ones, or real servers; the store is one."""
 
 import sys
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from sealtrail_local import addresses, health
-from sealtrail_local.real import kafka, registry
+from sealtrail_local.real import commands, gate, kafka, registry, secure
 from sealtrail_local.service import Launch, Say, Service
 from sealtrail_local.settings import LocalSettings
 
@@ -17,6 +18,24 @@ def services(settings: LocalSettings) -> tuple[Service, ...]:
         *front,
         _own("store", "local_store_port", addresses.store(settings), health.store, settings),
     )
+
+
+def admit(settings: LocalSettings, names: Iterable[str], environment: Mapping[str, str]) -> None:
+    """Enrol clients of a secured stack, and bring access lists and gate up to date.
+
+    Args:
+        settings: of the stack.
+        names: of the clients.
+        environment: variables of the stack.
+
+    Raises:
+        ConfigurationError: a name cannot be that of a client.
+        UnavailableError: the servers do not answer.
+    """
+    secure.enrol(settings, names)
+    gate.admit(settings, secure.access(settings, environment))
+    # As an operator does: producers may only look them up.
+    commands.run(environment, "schemas", "register")
 
 
 def _embedded(settings: LocalSettings) -> tuple[Service, ...]:
@@ -56,9 +75,19 @@ def _real(settings: LocalSettings) -> tuple[Service, ...]:
     apicurio = Service(
         "registry",
         "local_registry_port",
-        (settings.local_registry_port,),
-        addresses.registry(settings),
+        (addresses.registry_port(settings),),
+        addresses.registry_behind(settings),
         health.registry,
         registry.launch,
     )
-    return (*brokers, apicurio)
+    if not settings.local_secure:
+        return (*brokers, apicurio)
+    proxy = Service(
+        gate.NAME,
+        "local_registry_port",
+        (settings.local_registry_port,),
+        addresses.registry(settings),
+        health.gate,
+        gate.launch,
+    )
+    return (*brokers, apicurio, proxy)

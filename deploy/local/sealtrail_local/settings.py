@@ -28,6 +28,13 @@ class LocalSettings(CommonSettings):
     local_brokers: int = Field(
         default=1, ge=1, le=3, description="brokers of a stack of real servers, 1 or 3"
     )
+    local_secure: bool = Field(
+        default=False, description="real servers with TLS, names and access lists"
+    )
+    local_client_auth: Literal["scram", "mtls"] = Field(
+        default="scram",
+        description="how clients show who they are to secured brokers: password or certificate",
+    )
     local_broker_memory_mb: int = Field(
         default=512, ge=256, description="heap of each real broker, MiB"
     )
@@ -39,7 +46,7 @@ class LocalSettings(CommonSettings):
         default=19092,
         ge=1,
         le=65500,
-        description="port of the broker, on loopback; real ones take up to +22",
+        description="port of the broker, on loopback; real ones take up to +23",
     )
     local_registry_port: int = Field(
         default=18081, ge=1, le=65535, description="port of the registry, on loopback"
@@ -72,6 +79,12 @@ class LocalSettings(CommonSettings):
     local_stop_seconds: float = Field(
         default=15.0, gt=0, description="time to stop before a process of the stack is killed"
     )
+
+    @model_validator(mode="after")
+    def _only_real_servers_are_secured(self) -> Self:
+        if self.local_secure and self.local_servers != "real":
+            raise ValueError("SEALTRAIL_LOCAL_SECURE needs SEALTRAIL_LOCAL_SERVERS=real")
+        return self
 
     @model_validator(mode="after")
     def _brokers_can_agree(self) -> Self:

@@ -32,9 +32,9 @@ from sealtrail_local.processes import (
     spawn,
     write_pid_file,
 )
-from sealtrail_local.real import topics
+from sealtrail_local.real import secure, topics
 from sealtrail_local.service import Launch, Say, Service
-from sealtrail_local.services import services
+from sealtrail_local.services import admit, services
 from sealtrail_local.settings import LocalSettings
 
 _POLL_S: Final = 0.1
@@ -93,7 +93,10 @@ def up(settings: LocalSettings, say: Say) -> LocalSettings:
             _wait(service, settings)
         if missing and settings.local_servers == "real":
             # The embedded broker comes with its topics.
-            topics.apply({**_environment(settings), **envfile.variables(settings)})
+            variables = environment(settings)
+            topics.apply(variables | (secure.superuser(settings) if settings.local_secure else {}))
+            if settings.local_secure:
+                admit(settings, secure.ROLES, variables)
         published = republish.republish(settings)
         if published:
             say(f"{published} key and schema records published again from the store")
@@ -232,6 +235,14 @@ def _start(service: Service, launch: Launch, settings: LocalSettings) -> None:
     environment = {**_environment(settings), **launch.environment}
     process = spawn(launch.command, service.log_file(settings), environment, service.port)
     write_pid_file(service.pid_file(settings), process)
+
+
+def environment(settings: LocalSettings) -> dict[str, str]:
+    """Variables of whatever uses the stack."""
+    # How Kafka and registry are reached is as they run now, not as they did before.
+    transport = ("SEALTRAIL_KAFKA_", "SEALTRAIL_REGISTRY_")
+    own = {k: v for k, v in _environment(settings).items() if not k.startswith(transport)}
+    return own | envfile.variables(settings)
 
 
 def _environment(settings: LocalSettings) -> dict[str, str]:

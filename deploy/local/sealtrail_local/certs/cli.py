@@ -13,6 +13,7 @@ from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.identity import ADMIN, in_certificate
 from sealtrail.settings import load
 from sealtrail_local.certs import folder, reload, x509
+from sealtrail_local.real import gate
 from sealtrail_local.settings import LocalSettings
 
 if TYPE_CHECKING:
@@ -116,11 +117,13 @@ def check_command(output: Output, within: float) -> int:
 @click.argument("names", nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="All, not only those past half of their life.")
 @click.option("--ca", "new_ca", is_flag=True, help="Make a new CA first, and renew all under it.")
-@click.option("--brokers", is_flag=True, help="Have running brokers read their files again.")
+@click.option(
+    "--servers", is_flag=True, help="Have running brokers (and the gate) read their files again."
+)
 @DAYS
 @pass_output
 def rotate_command(
-    output: Output, names: tuple[str, ...], *, all_: bool, new_ca: bool, brokers: bool, days: float
+    output: Output, names: tuple[str, ...], *, all_: bool, new_ca: bool, servers: bool, days: float
 ) -> None:
     """Replace certificates (NAMES, or those past half of their life) while everything runs.
 
@@ -132,8 +135,9 @@ def rotate_command(
     forgotten = certs.forget(now)
     if new_ca:
         certs.trust(now, timedelta(days=days))
-    if brokers and (new_ca or forgotten):
+    if servers and (new_ca or forgotten):
         reload.brokers(_admin(settings), ["truststore"])
+        gate.reload(settings)
     if new_ca:
         output.remark(f"the new CA is trusted; {SETTLE_S:.0f} s for clients to take it in")
         time.sleep(SETTLE_S)
@@ -143,7 +147,7 @@ def rotate_command(
         raise click.UsageError(f"no certificate was issued for {', '.join(sorted(unknown))}")
     due = [i for i in before if new_ca or all_ or (i.name in names if names else _half(i, now))]
     fresh = [certs.renew(issued, now) for issued in due]
-    if brokers:
+    if servers:
         _reload_keys(settings, certs.issued(now))
     if fresh or output.json:
         output.table(COLUMNS, _rows(certs, fresh))
@@ -156,7 +160,7 @@ def rotate_command(
 @certs_command.command("reload")
 @pass_output
 def reload_command(output: Output) -> None:
-    """Have running brokers read certificates and trusted CAs again."""
+    """Have running brokers, and the gate, read certificates and trusted CAs again."""
     settings = load(LocalSettings)
     reload.brokers(_admin(settings), ["truststore"])
     places = _reload_keys(settings, _folder(settings).issued(folder.now()))
@@ -164,6 +168,7 @@ def reload_command(output: Output) -> None:
 
 
 def _reload_keys(settings: LocalSettings, issued: Iterable[Issued]) -> dict[int, tuple[str, int]]:
+    gate.reload(settings)
     places = reload.brokers(_admin(settings), ["keystore"])
     servers = {i.name: i.certificate.serial_number for i in issued if x509.hosts_of(i.certificate)}
     reload.wait_for(places, servers)

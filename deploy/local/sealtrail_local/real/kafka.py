@@ -6,13 +6,14 @@ variables in which brokers differ.
 
 import base64
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from sealtrail import resources
 from sealtrail.errors import ConfigurationError
 from sealtrail_local import addresses
-from sealtrail_local.real import fetch, java
+from sealtrail_local.real import fetch, java, secure
 from sealtrail_local.service import Launch, Say
 from sealtrail_local.settings import LocalSettings
 
@@ -20,7 +21,7 @@ _JAVA: Final = 17
 
 
 def ports(settings: LocalSettings, number: int) -> tuple[int, ...]:
-    """Ports of a broker: for clients, for the controllers, for the brokers among themselves."""
+    """Ports of a broker, see `addresses.ports`."""
     return tuple(addresses.ports(addresses.broker_port(settings, number), 1))
 
 
@@ -35,7 +36,7 @@ def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
     program = java.find(_JAVA, fetch.TITLES["kafka"])
     libraries = fetch.fetched("kafka", settings.cache_dir, say)
     host, count = addresses.HOST, settings.local_brokers
-    client, controller, internal = ports(settings, number)
+    client, controller, internal = ports(settings, number)[:3]
     voters = (f"{n}@{host}:{ports(settings, n)[1]}" for n in range(1, count + 1))
     inside = f"INTERNAL://{host}:{internal}"
     outside = f"CLIENT://{host}:{client}"
@@ -54,7 +55,25 @@ def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
         "JAVA": str(program),
         "KAFKA_LIBS": str(libraries),
     }
+    if settings.local_secure:
+        variables |= _secured(settings, number, variables)
     return Launch(("/bin/sh", str(resources.path("kafka", "run.sh"))), variables)
+
+
+def _secured(settings: LocalSettings, number: int, plain: Mapping[str, str]) -> dict[str, str]:
+    """Variables of a broker with TLS, names and access lists."""
+    secure.prepare_files(settings)
+    certs = secure.certificates(settings)
+    mutual = f"MUTUAL://{addresses.HOST}:{addresses.mutual_port(settings, number)}"
+    names = [*(f"broker-{n}" for n in range(1, settings.local_brokers + 1)), secure.BOOTSTRAP]
+    return {
+        "BROKER_SECURITY": "secure",
+        "BROKER_LISTENERS": f"{plain['BROKER_LISTENERS']},{mutual}",
+        "BROKER_ADVERTISED": f"{plain['BROKER_ADVERTISED']},{mutual}",
+        "BROKER_KEYSTORE": str(certs.file(f"broker-{number}")),
+        "BROKER_TRUST": str(certs.bundle),
+        "BROKER_SUPER_USERS": ";".join(f"User:{name}" for name in names),
+    }
 
 
 def _folder(settings: LocalSettings) -> Path:

@@ -35,7 +35,7 @@ def launch(settings: LocalSettings, say: Say) -> Launch:
     )
     variables = {
         "REGISTRY_HOST": addresses.HOST,
-        "REGISTRY_PORT": str(settings.local_registry_port),
+        "REGISTRY_PORT": str(addresses.registry_port(settings)),
         "REGISTRY_MANAGEMENT_PORT": "0",
         "REGISTRY_DATA": str(data),
         "QUARKUS_CONFIG_LOCATIONS": str(resources.path("registry", "application.properties")),

@@ -1,20 +1,8 @@
 """The pipeline's topics on real brokers: made as `deploy/kafka/topics.yaml` has them."""
 
-import subprocess
-import sys
 from collections.abc import Mapping
-from typing import Final
 
-from sealtrail.errors import UnavailableError
-
-_TIMEOUT_S: Final = 120
-_APPLY: Final = (
-    sys.executable,
-    "-c",
-    "from sealtrail.cli import main; main()",
-    "topics",
-    "apply",
-)
+from sealtrail_local.real import commands
 
 
 def apply(environment: Mapping[str, str]) -> None:
@@ -26,22 +14,5 @@ def apply(environment: Mapping[str, str]) -> None:
     Raises:
         UnavailableError: it failed, or left something that it refuses to change.
     """
-    try:
-        done = subprocess.run(
-            _APPLY,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise UnavailableError(f"topics were not made within {_TIMEOUT_S} s") from None
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise UnavailableError(
-            f"topics were not made as declared: {said[-1] if said else 'no reason given'}",
-            hint="`sealtrail topics plan` shows what is another",
-        )
+    hint = "`sealtrail topics plan` shows what is another"
+    commands.run(environment, "topics", "apply", hint=hint)

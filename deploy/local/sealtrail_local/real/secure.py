@@ -1,0 +1,149 @@
+"""TLS, names and access lists for a local stack of real servers (`--secure`).
+
+In the state directory:
+
+    certs/    the development CA and what it issued (`sealtrail certs`)
+    scram/    a file with the password of each SASL user, by its name
+
+Brokers know two kinds of clients: with a password on one port, with a certificate on another. The
+certificate `bootstrap` is the superuser that makes everything else; nobody works under its name.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Final
+
+from sealtrail import connections
+from sealtrail import settings as common
+from sealtrail.errors import UnavailableError
+from sealtrail.identity import ADMIN, OPERATOR, WORKER, checked, safe_name
+from sealtrail_local import addresses
+from sealtrail_local.certs import folder
+from sealtrail_local.real import commands
+from sealtrail_local.settings import LocalSettings
+
+BOOTSTRAP: Final = "bootstrap"
+# Those of deploy/kafka/access.yaml that are no producers.
+ROLES: Final = (ADMIN, OPERATOR, WORKER, "auditor", "siem", "consumer")
+_CA_LIFE: Final = timedelta(days=30)
+_LIFE: Final = timedelta(hours=24)
+_HOSTS: Final = (addresses.HOST, "localhost")
+_ITERATIONS: Final = 8192
+_PASSWORD_BYTES: Final = 24
+_TIMEOUT_S: Final = 30.0
+
+
+def certificates(settings: LocalSettings) -> folder.Folder:
+    """The CA's folder."""
+    return folder.Folder(settings.state_dir.resolve() / "certs")
+
+
+def prepare_files(settings: LocalSettings) -> None:
+    """See that CA, servers and superuser have certificates that last a while."""
+    certs, now = certificates(settings), folder.now()
+    if not certs.bundle.exists():
+        certs.init(now, _CA_LIFE)
+    servers = [f"broker-{number}" for number in range(1, settings.local_brokers + 1)]
+    for name in (*servers, "registry", BOOTSTRAP):
+        _issued(certs, name, _HOSTS if name != BOOTSTRAP else ())
+
+
+def _issued(certs: folder.Folder, name: str, hosts: Iterable[str] = ()) -> None:
+    now = folder.now()
+    if certs.file(name).exists():
+        held = folder.read(certs.file(name)).certificate
+        if held.not_valid_after_utc - now > _LIFE / 2:
+            return
+    certs.issue(name, tuple(hosts), now, _LIFE)
+
+
+def transport(settings: LocalSettings) -> dict[str, str]:
+    """Settings with which clients find the secured stack, by field."""
+    certs = certificates(settings)
+    by_name = str(certs.root / "issued" / "{identity}.pem")
+    found = {
+        "kafka_ca_file": str(certs.bundle),
+        "registry_ca_file": str(certs.bundle),
+        "registry_cert_file": by_name,
+    }
+    if settings.local_client_auth == "mtls":
+        return found | {"kafka_security": "SSL", "kafka_cert_file": by_name}
+    passwords = settings.state_dir.resolve() / "scram" / "{identity}"
+    return found | {"kafka_security": "SASL_SSL", "kafka_password_file": str(passwords)}
+
+
+def superuser(settings: LocalSettings) -> dict[str, str]:
+    """Variables of a command that acts as the superuser."""
+    certs = certificates(settings)
+    return {
+        "SEALTRAIL_KAFKA_BOOTSTRAP": addresses.mutual_bootstrap(settings),
+        "SEALTRAIL_KAFKA_SECURITY": "SSL",
+        "SEALTRAIL_KAFKA_CA_FILE": str(certs.bundle),
+        "SEALTRAIL_KAFKA_CERT_FILE": str(certs.file(BOOTSTRAP)),
+    }
+
+
+def properties(settings: LocalSettings) -> dict[str, str]:
+    """Librdkafka's, for the superuser."""
+    as_superuser = common.CommonSettings(
+        kafka_bootstrap=addresses.mutual_bootstrap(settings),
+        kafka_security="SSL",
+        kafka_ca_file=certificates(settings).bundle,
+        kafka_cert_file=certificates(settings).file(BOOTSTRAP),
+    )
+    return connections.librdkafka(as_superuser, BOOTSTRAP)
+
+
+def enrol(settings: LocalSettings, names: Iterable[str]) -> None:
+    """Give clients a certificate and a password; who has them keeps them.
+
+    Raises:
+        ConfigurationError: it cannot be a name.
+        UnavailableError: the brokers do not take a user.
+    """
+    certs = certificates(settings)
+    for name in names:
+        _issued(certs, checked(name))
+        _user(settings, name)
+
+
+def _user(settings: LocalSettings, name: str) -> None:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import (
+        AdminClient,
+        ScramCredentialInfo,
+        ScramMechanism,
+        UserScramCredentialUpsertion,
+    )
+
+    file = settings.state_dir / "scram" / safe_name(name)
+    if not file.exists():
+        folder.write(file, secrets.token_urlsafe(_PASSWORD_BYTES).encode())
+    how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
+    wanted = UserScramCredentialUpsertion(name, how, file.read_bytes())
+    client = AdminClient({**properties(settings), "log_level": 0})
+    try:
+        answers = client.alter_user_scram_credentials([wanted], request_timeout=_TIMEOUT_S)
+        for done in answers.values():
+            done.result()
+    except KafkaException as error:
+        raise UnavailableError(f"the brokers do not take user {name}: {error.args[0]}") from None
+
+
+def access(settings: LocalSettings, environment: Mapping[str, str]) -> str:
+    """Make Kafka's access lists, for producers with keys too; the rules of the registry's gate.
+
+    Args:
+        settings: of the stack.
+        environment: variables of the stack.
+
+    Raises:
+        UnavailableError: the brokers do not answer.
+    """
+    rooted = (settings.state_dir / "trust" / "root.json").exists()
+    # Before there is a trust root nobody's key speaks.
+    only = [] if rooted else ["--roles"]
+    variables = {**environment, **superuser(settings)}
+    commands.run(variables, "acls", "apply", *only)
+    return commands.run(variables, "acls", "registry", *only)
