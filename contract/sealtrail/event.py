@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sealtrail import avro
 from sealtrail.errors import EventError, MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_EVENT_BYTES = 512 * 1024
 MAX_PARENTS = 64
@@ -255,6 +259,57 @@ def causal_prefix(data: bytes) -> tuple[int, list[ParentRef]]:
     except IndexError:
         raise MalformedError("event: ends within its first two fields") from None
     return occurred_at, parents
+
+
+_TIME = rb"([\x80-\xff]{7}[\x01-\x7f])"
+# What nearly all events begin with: a time of eight bytes (1979 to 3111), and no parent or one.
+_USUAL = re.compile(
+    _TIME + rb"(?:\x00|\x02(.{6}[\x80-\x8f].[\x80-\xbf].{7})" + _TIME + rb"(.{32})\x00)",
+    re.DOTALL,
+)
+
+
+def causal_prefixes(
+    events: Sequence[bytes],
+) -> tuple[tuple[int, ...], tuple[tuple[ParentRef, ...], ...]]:
+    """`causal_prefix` of many events: their times, and their parents.
+
+    Raises:
+        MalformedError: as `causal_prefix`; says of which event.
+    """
+    times: list[int] = []
+    parents: list[tuple[ParentRef, ...]] = []
+    # Times repeat: an event's parent is mostly the event before. Of all times within 8 ms only the
+    # first two bytes differ.
+    seen: dict[bytes, int] = {}
+    match = _USUAL.match
+    for index, event in enumerate(events):
+        found = match(event)
+        if found is None:
+            try:
+                time, causes = causal_prefix(event)
+            except MalformedError as error:
+                raise MalformedError(f"event {index}: {error.message}") from None
+            times.append(time)
+            parents.append(tuple(causes))
+            continue
+        when, event_id, parent_when, leaf = found.groups()
+        times.append(_usual_time(when, seen))
+        if event_id is None:
+            parents.append(())
+        else:
+            parents.append((ParentRef(event_id, _usual_time(parent_when, seen), leaf),))
+    return tuple(times), tuple(parents)
+
+
+def _usual_time(varint: bytes, seen: dict[bytes, int]) -> int:
+    """The value of a zig-zag varint of eight bytes."""
+    high = varint[2:]
+    base = seen.get(high)
+    if base is None:
+        base = seen[high] = sum((byte & 0x7F) << 7 * n for n, byte in enumerate(high, 2))
+    number = base | (varint[1] & 0x7F) << 7 | varint[0] & 0x7F
+    return (number >> 1) ^ -(number & 1)
 
 
 def _is_event_id(value: bytes) -> bool:

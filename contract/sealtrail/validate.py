@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from sealtrail import avro, dsse, merkle
 from sealtrail.batch import MAX_EVENTS, SignedBatch, unframe
 from sealtrail.errors import ContractError, MalformedError, NotCanonicalError, SignatureError
-from sealtrail.event import MAX_EVENT_BYTES, ParentRef, causal_prefix
+from sealtrail.event import MAX_EVENT_BYTES, ParentRef, causal_prefixes
 from sealtrail.findings import Code
 from sealtrail.keys import PublicKey, public_key
 from sealtrail.records import SPOOL_GRACE_US, Directory, KeyRecord
@@ -212,23 +212,20 @@ def _batch(
     if merkle.root(leaves) != statement.root:
         raise _Refusal(Code.BAD_ROOT, 8, "the events are not those of the signed root")
     # (9): causal prefix of each event.
-    times, parents = [], []
     for index, event in enumerate(envelope.events):
         if len(event) > MAX_EVENT_BYTES:
             raise _Refusal(Code.BAD_EVENT, 9, f"event {index} has {len(event)} bytes")
-        try:
-            occurred_at, causes = causal_prefix(event)
-        except MalformedError as error:
-            raise _Refusal(Code.BAD_EVENT, 9, f"event {index}: {error.message}") from None
-        times.append(occurred_at)
-        parents.append(tuple(causes))
+    try:
+        times, parents = causal_prefixes(envelope.events)
+    except MalformedError as error:
+        raise _Refusal(Code.BAD_EVENT, 9, error.message) from None
     return VerifiedBatch(
         envelope,
         statement,
         sha256(envelope.statement).digest(),
         tuple(leaves),
-        tuple(times),
-        tuple(parents),
+        times,
+        parents,
         codec,
     )
 

@@ -9,7 +9,7 @@ from sealtrail import ids
 from sealtrail.findings import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sealtrail_processor.model import Log
 
@@ -62,8 +62,13 @@ def key(edge: Edge) -> tuple[bytes, int, int, int]:
     return edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal
 
 
-def of_batch(at: Log, judged: Any) -> list[Edge]:
-    """All references of an accepted batch, in order."""
+def of_batch(
+    at: Log, judged: Any, positions: Iterable[tuple[int, int]] | None = None
+) -> list[Edge]:
+    """References of an accepted batch, in order; all unless (event's index, ordinal) are given."""
+    parents_of = judged.batch.parents
+    if positions is None:
+        positions = ((i, n) for i, parents in enumerate(parents_of) for n in range(len(parents)))
     statement = judged.batch.statement
     first = int.from_bytes(ids.event_id(statement.chain_id, 0), "big") + statement.first_seq
     where = (at, judged.message.offset, judged.arrival, statement.tenant, statement.chain_id)
@@ -74,12 +79,11 @@ def of_batch(at: Log, judged: Any) -> list[Edge]:
             judged.branch,
             (first + index).to_bytes(16, "big"),
             ordinal,
-            parent.event_id,
+            (parent := parents_of[index][ordinal]).event_id,
             parent.occurred_at,
             parent.leaf_hash,
         )
-        for index, parents in enumerate(judged.batch.parents)
-        for ordinal, parent in enumerate(parents)
+        for index, ordinal in positions
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,8 @@ class LinkStore:
 
     def write(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Write rows of link_verdicts (columns as VERDICTS)."""
-        token = sha256(repr(rows).encode()).hexdigest()
+        # Version 2 of the format: the same bytes for the same values, whoever refers to them.
+        token = sha256(marshal.dumps(list(rows), 2)).hexdigest()
         self._store.insert("link_verdicts", VERDICTS, rows, f"link_verdicts/{token}")
 
 

@@ -115,6 +115,8 @@ class Linker:
         self._count = itertools.count()
         self._unread: dict[tuple[str, int], Log] = {}
         self._verdicts: list[Decision] = []
+        # Verified in memory: chain, branch, first_seq of the batch, index, ordinal, parent's id.
+        self._held: list[tuple[bytes, int, int, int, int, bytes]] = []
         self._found: list[tuple[Edge, Finding]] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="linker", daemon=True)
@@ -177,7 +179,7 @@ class Linker:
             item = self._inbox.get(timeout=wait_s)
             while True:
                 arrived += self._take(item)
-                if len(arrived) > AT_ONCE or len(self._verdicts) > 2 * AT_ONCE:
+                if len(arrived) > AT_ONCE or len(self._held) > 4 * AT_ONCE:
                     break
                 item = self._inbox.get_nowait()
         except queue.Empty:
@@ -192,11 +194,11 @@ class Linker:
         self._suspects.take(flush)
         rest = []
         for judged in batches:
-            for edge in edges.of_batch(flush.log, judged):
-                if self._recent.holds(edge):
-                    self._verdicts.append((edge, Verdict.VERIFIED))
-                else:
-                    rest.append(edge)
+            held, others = self._recent.split(judged.batch)
+            statement, parents = judged.batch.statement, judged.batch.parents
+            where = (statement.chain_id, judged.branch, statement.first_seq)
+            self._held += [(*where, i, n, parents[i][n].event_id) for i, n in held]
+            rest += edges.of_batch(flush.log, judged, others)
         return rest
 
     def _reread(self) -> None:
@@ -335,6 +337,17 @@ class Linker:
         self._found.append((edge, finding))
 
     def _write(self) -> None:
+        if self._held:
+            # Nearly all references: no object is made for each of them.
+            at, verdict = self._now(), Verdict.VERIFIED.value
+            self._store.write(
+                [
+                    (chain, first_seq + index, branch, ordinal, parent, verdict, at, at)
+                    for chain, branch, first_seq, index, ordinal, parent in self._held
+                ]
+            )
+            self._metrics.links.labels(verdict).inc(len(self._held))
+            self._held = []
         if self._verdicts:
             version = self._now()
             self._store.write(

@@ -190,3 +190,50 @@ def test_commitments_and_their_openings() -> None:
     assert made != event.commitment(w.digest("other")[:16] + b"Ada")
     with pytest.raises(EventError):
         event.commitment(b"Ada")
+
+
+def outcome(read: Any) -> Any:
+    try:
+        return read()
+    except MalformedError as error:
+        return error.message
+
+
+def one_by_one(events: list[bytes]) -> Any:
+    times, parents = [], []
+    for index, data in enumerate(events):
+        try:
+            occurred_at, found = event.causal_prefix(data)
+        except MalformedError as error:
+            return f"event {index}: {error.message}"
+        times.append(occurred_at)
+        parents.append(tuple(found))
+    return tuple(times), tuple(parents)
+
+
+USUAL = st.integers(2**48, 2**55)
+PREFIXES = st.one_of(
+    st.builds(lambda t, rest: long(t) + b"\x00" + rest, USUAL, st.binary(max_size=4)),
+    st.builds(
+        lambda t, name, at, leaf: long(t) + long(1) + name + long(at) + leaf + b"\x00",
+        USUAL,
+        st.one_of(FIXED_16, st.just(PARENT.event_id)),
+        st.one_of(USUAL, TIMES),
+        HASHES,
+    ),
+    st.builds(lambda made: made.encode(), EVENTS),
+    st.binary(max_size=80),
+)
+
+
+@given(st.lists(PREFIXES, max_size=4), st.data())
+def test_many_prefixes_read_at_once_are_those_read_one_by_one(
+    events: list[bytes], data: Any
+) -> None:
+    if events and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(events) - 1))
+        broken = bytearray(events[at])
+        if broken:
+            broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+        events[at] = bytes(broken)
+    assert outcome(lambda: event.causal_prefixes(events)) == one_by_one(events)
