@@ -1,33 +1,22 @@
-"""Commands of this room: sql, event, lineage, audit."""
+"""Commands of this room: sql, event, lineage; `audit_cli` has the audits."""
 
 from __future__ import annotations
 
 import sys
-import time
-from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import Any
 
 import click
 
-from sealtrail import connections, ids
+from sealtrail import ids
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.cli.output import printable
-from sealtrail.errors import UnavailableError
 from sealtrail.settings import load
-from sealtrail_audit import events, graph, lineage, report
+from sealtrail_audit import events, graph, lineage
 from sealtrail_audit import sql as sql_text
-from sealtrail_audit.conservation import progress, show
-from sealtrail_audit.conservation.questions import Questions
-from sealtrail_audit.conservation.run import Check, Rules
 from sealtrail_audit.reader import connect
 from sealtrail_audit.settings import AuditSettings
-from sealtrail_audit.store.load import Loader
-from sealtrail_audit.store.run import StoreAudit
 from sealtrail_audit.trust import load_trust, trust_root
-
-if TYPE_CHECKING:
-    from sealtrail_audit.conservation.kafka import KafkaBroker
 
 
 @click.command("sql")
@@ -169,86 +158,3 @@ def _node_text(line: lineage.Line) -> str:
     more = f" and {len(node.outputs) - 3} more" if len(node.outputs) > 3 else ""
     makes = f" -> {', '.join(out)}{more}" if out else ""
     return f"{name}{verdict} {node.occurred_at} {about}{makes}"
-
-
-@click.group("audit")
-def audit_command() -> None:
-    """Hold the store against what was signed, and against what was consumed."""
-
-
-@audit_command.command("store")
-@pass_output
-def audit_store_command(output: Output) -> int:
-    """Verify the stored bytes, derive every row again from them, and name what differs.
-
-    Every committed message is looked at: signatures, roots and chains are recomputed from the
-    payloads, and all rows of events, edges_by_parent, edges_by_child, entity_events, batches,
-    payloads, dispositions, quarantine and commits are compared with what the bytes say.
-
-    Ends with 1 if there is any finding.
-    """
-    settings = load(AuditSettings)
-    root = trust_root(settings.trust_root)
-    started = time.monotonic()
-    settled = time.time_ns() // 1000 - settings.audit_settle_s * 1_000_000
-    with closing(connect(settings)) as reader, ExitStack() as bars:
-        trust = load_trust(reader, root)
-        audit = StoreAudit(
-            Loader(reader),
-            trust,
-            settings.environment,
-            chunk_events=settings.audit_events,
-            settled=settled,
-        )
-        done = audit.run(lambda total: bars.enter_context(output.progress("messages", total)))
-    report.show(output, done, time.monotonic() - started)
-    return OK if done.clean else FINDINGS
-
-
-@audit_command.command("conservation")
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Go on where the run before left off; the file is written anew.",
-)
-@click.option("--drained", is_flag=True, help="All that the log holds must be committed by now.")
-@click.option("--store-only", is_flag=True, help="Look at the store alone; ask no broker.")
-@pass_output
-def conservation_command(
-    output: Output, state: Path | None, *, drained: bool, store_only: bool
-) -> int:
-    """Count: nothing lost, nothing twice, everything accounted for.
-
-    Per partition and chain: consumed offsets are the sum of the seven dispositions, none is
-    committed without a durable row, each event stands once in the views, links are consistent,
-    chains are unbroken but for gaps that findings name. Broker and store are reconciled; every
-    difference is named. Reads only, at any time, beside running workers.
-
-    Ends with 1 if there is any difference.
-    """
-    if drained and store_only:
-        raise click.UsageError("--drained asks the broker, --store-only does not")
-    settings = load(AuditSettings)
-    started = time.monotonic()
-    settled = time.time_ns() // 1000 - settings.audit_settle_s * 1_000_000
-    marks = progress.read(state)
-    with ExitStack() as opened:
-        reader = opened.enter_context(closing(connect(settings)))
-        broker = None if store_only else opened.enter_context(closing(_broker(settings)))
-        check = Check(Questions(reader, settings.topic), broker, marks, Rules(settled, drained))
-        found = check.run(settings.topic)
-    if state is not None:
-        progress.write(state, check.marks.items())
-    show.show(output, found, time.monotonic() - started)
-    return OK if found.holds else FINDINGS
-
-
-def _broker(settings: AuditSettings) -> KafkaBroker:
-    try:
-        from sealtrail_audit.conservation.kafka import KafkaBroker  # no Kafka without need
-    except ModuleNotFoundError as error:
-        raise UnavailableError(
-            f"asking the broker needs {error.name}, which is not installed",
-            hint='pip install "sealtrail[producer]"; or --store-only',
-        ) from error
-    return KafkaBroker(connections.librdkafka(settings, "auditor"), settings.group)

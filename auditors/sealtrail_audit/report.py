@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.cli.output import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sealtrail.cli import Output
     from sealtrail_audit.store.compare import Finding
+    from sealtrail_audit.store.manifest import Difference, Manifest
     from sealtrail_audit.store.run import Report
 
 # Findings that are written for people; --json writes all that were kept.
@@ -82,6 +86,30 @@ def show(output: Output, report: Report, seconds: float) -> None:
     else:
         counts = ", ".join(f"{code} {count}" for code, count in sorted(report.counts.items()))
         output.line(f"FINDINGS: {counts} ({seen})", style="bold red")
+
+
+def show_restored(
+    output: Output,
+    expected: Manifest,
+    differences: Sequence[Difference],
+    report: Report,
+    seconds: float,
+) -> None:
+    """Write how a restored store differs from its manifest, then the audit's report."""
+    if output.json:
+        told = [asdict(difference) for difference in differences]
+        output.data({"differences": told, "audit": value(report, seconds)})
+        return
+    for difference in differences[:_MOST_LINES]:
+        where = printable(difference.where)
+        was, is_now = _short(difference.expected), _short(difference.found)
+        output.line(f"{where}: {was} in the manifest, {is_now} in the store", style="red")
+    if len(differences) > _MOST_LINES:
+        output.line(f"... and {len(differences) - _MOST_LINES} more; --json writes all")
+    if not differences:
+        rows = sum(held.rows for held in expected.tables)
+        output.line(f"complete: {rows} rows, {len(expected.chains)} chain heads", style="green")
+    show(output, report, seconds)
 
 
 def line(finding: Finding) -> str:

@@ -28,6 +28,7 @@ PRODUCER: Final = "sealtrail-control"
 # Namespaces of what is acted upon.
 KEYS: Final = "sealtrail/keys"
 QUARANTINE: Final = "sealtrail/quarantine"
+STORE: Final = "sealtrail/store"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`sealtrail worker`, `quarantine`, `store` and `topics`."""
+"""`sealtrail worker`, `quarantine`, `recover`, `store` and `topics`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import click
 
 from sealtrail_processor.acls_cli import acls_command
 from sealtrail_processor.quarantine_cli import quarantine_command
+from sealtrail_processor.recover_cli import recover_command
 from sealtrail_processor.store_cli import store_command
 from sealtrail_processor.topics_cli import topics_command
 
 __all__ = [
     "acls_command",
     "quarantine_command",
+    "recover_command",
     "store_command",
     "topics_command",
     "worker_command",

@@ -89,6 +89,17 @@ class KafkaAdmin:
             for name, resource in resources.items()
         }
 
+    def members(self, group: str) -> int:
+        """How many consumers are in a group now.
+
+        Raises:
+            UnavailableError: the cluster does not say.
+        """
+        answers = _ask(
+            lambda: self._client.describe_consumer_groups([group], request_timeout=TIMEOUT_S)
+        )
+        return len(_ask(answers[group].result).members)
+
     def apply(self, steps: Sequence[Step], wanted: Sequence[Topic]) -> None:
         """Do what a plan of topics says, except for what it refuses.
 

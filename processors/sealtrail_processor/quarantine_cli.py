@@ -14,14 +14,12 @@ import click
 
 from sealtrail import control
 from sealtrail.cli import OK, Output, pass_output
-from sealtrail.errors import ConfigurationError, ContractError
+from sealtrail.errors import ConfigurationError
 from sealtrail.event import EntityRef
 from sealtrail.identity import OPERATOR
-from sealtrail.records import Directory
 from sealtrail.settings import load
 from sealtrail.validate import Place
 from sealtrail_processor import dissect, quarantine
-from sealtrail_processor.ledger import StoredKeys
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.store_cli import open_store
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sealtrail.control import Outcome
+    from sealtrail.records import Directory
     from sealtrail_processor.quarantine import Held
     from sealtrail_processor.store import Store
 
@@ -196,15 +195,9 @@ def _directory(store: Store, settings: WorkerSettings) -> Directory | None:
     from sealtrail_processor import wiring
 
     try:
-        directory = Directory(wiring.trust_root(settings.trust_root))
+        return wiring.stored_directory(settings, store)
     except ConfigurationError:
         return None
-    for record in StoredKeys(store).load():
-        try:
-            directory.add(record.value, record.arrival)
-        except ContractError:
-            continue  # the worker said so when it came
-    return directory
 
 
 def _row(held: Held) -> tuple[Any, ...]:

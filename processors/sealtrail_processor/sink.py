@@ -71,14 +71,7 @@ class ClickHouseSink:
             StoreUnavailable: try again; nothing is visible yet.
             StoreRefused: the tables are not as this version expects them.
         """
-        chunks = self._plan([flush])
-        if len(chunks) > 1:
-            self._check(flush.log, chunks)
-        for chunk in chunks:  # (a2)
-            try:
-                self._events(flush.log, chunk, "ingest")
-            except (StoreRefused, StoreUnavailable) as error:
-                raise self._explained(flush.log, [chunk], error) from None
+        self.write_events(flush)  # (a2)
         self._rest([flush])
 
     def write_together(self, flushes: Sequence[Flush]) -> None:
@@ -130,6 +123,21 @@ class ClickHouseSink:
             for number, part in enumerate(_split(table)):
                 self._insert(part, f"{content}/{number}")
         self._insert(rows.commits(flushes, became), content)  # (b)
+
+    def write_events(self, flush: Flush) -> None:
+        """Write what the index holds of a flush: events, edges, entities. No commit, no payloads.
+
+        Raises:
+            BoundaryBroken, StoreUnavailable, StoreRefused: as `write`.
+        """
+        chunks = self._plan([flush])
+        if len(chunks) > 1:
+            self._check(flush.log, chunks)
+        for chunk in chunks:
+            try:
+                self._events(flush.log, chunk, "ingest")
+            except (StoreRefused, StoreUnavailable) as error:
+                raise self._explained(flush.log, [chunk], error) from None
 
     def write_lost(self, log: Log, first_offset: int, last_offset: int, arrival: int) -> None:
         """Commit offsets that were gone from the log before they were read.

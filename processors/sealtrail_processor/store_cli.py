@@ -12,7 +12,7 @@ import click
 
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.settings import load
-from sealtrail_processor import access, migrate
+from sealtrail_processor import access, backup, migrate
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.store import ClickHouseStore
 
@@ -27,6 +27,8 @@ _PARTS = """
     GROUP BY table
     ORDER BY table
 """
+# A copy of terabytes is one statement.
+COPYING_S = 86_400.0
 _COMMITTED = """
     SELECT log_id, topic, partition, committed
     FROM committed
@@ -34,13 +36,16 @@ _COMMITTED = """
 """
 
 
-def open_store(settings: WorkerSettings, url: str = "", database: str = "") -> ClickHouseStore:
+def open_store(
+    settings: WorkerSettings, url: str = "", database: str = "", timeout_s: float = 120.0
+) -> ClickHouseStore:
     """The store that the settings name, or another server or database of it."""
     return ClickHouseStore(
         url or settings.store_url,
         settings.store_user,
         settings.store_password.get_secret_value(),
         database or settings.store_database,
+        timeout_s=timeout_s,
         quorum=bool(settings.store_cluster),
     )
 
@@ -138,6 +143,43 @@ def access_command(output: Output, form: str, matrix: Path | None, apply: bool) 
         ]
         output.table(("role", "grant", "tenants", "clearance", "profile", "quota"), rows)
     return OK
+
+
+@store_command.command("backup")
+@click.argument("name")
+@click.option("--disk", default="backups", show_default=True, help="A disk of the server.")
+@pass_output
+def backup_command(output: Output, name: str, disk: str) -> int:
+    """Copy all tables to a disk of the server, while the worker goes on.
+
+    Take `sealtrail audit manifest FILE` before it: it says what a restored store must hold.
+    """
+    settings = load(WorkerSettings)
+    with closing(open_store(settings, timeout_s=COPYING_S)) as store:
+        parts = backup.backup(store, layout(settings), disk, name)
+    _show_parts(output, parts)
+    return OK
+
+
+@store_command.command("restore")
+@click.argument("name")
+@click.option("--disk", default="backups", show_default=True, help="A disk of the server.")
+@pass_output
+def restore_command(output: Output, name: str, disk: str) -> int:
+    """Bring a backup back into a store without rows; no worker may run meanwhile.
+
+    Then: `sealtrail audit restore MANIFEST`, and start the workers. They read on from the restored
+    commits, so the log must still hold what came after.
+    """
+    settings = load(WorkerSettings)
+    with closing(open_store(settings, timeout_s=COPYING_S)) as store:
+        parts = backup.restore(store, layout(settings), disk, name)
+    _show_parts(output, parts)
+    return OK
+
+
+def _show_parts(output: Output, parts: list[backup.Part]) -> None:
+    output.table(("name", "files", "bytes"), [(p.name, p.files, p.size) for p in parts])
 
 
 def _show(

@@ -6,11 +6,11 @@ import logging.config
 import os
 import secrets
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from sealtrail import connections
-from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail.errors import ConfigurationError, ContractError, UnavailableError
 from sealtrail.identity import WORKER
 from sealtrail.records import Directory, TrustRoot
 from sealtrail.settings import load
@@ -55,6 +55,21 @@ def trust_root(path: Path | None) -> TrustRoot:
         return TrustRoot.from_json(path.read_text())
     except OSError as error:
         raise ConfigurationError(f"trust root cannot be read: {error}", hint=hint) from None
+
+
+def stored_directory(settings: WorkerSettings, store: Store) -> Directory:
+    """Keys and schemas as the store knows them.
+
+    Raises:
+        ConfigurationError: the trust root cannot be read.
+        StoreUnavailable: the store cannot be asked.
+    """
+    directory = Directory(trust_root(settings.trust_root))
+    for record in StoredKeys(store).load():
+        # What does not count the worker said when it came.
+        with suppress(ContractError):
+            directory.add(record.value, record.arrival)
+    return directory
 
 
 def kafka_config(settings: WorkerSettings, identity: str = WORKER) -> dict[str, str]:

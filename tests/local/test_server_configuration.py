@@ -53,6 +53,7 @@ def answers(folder: Path) -> dict[str, list[list[str]]]:
         "TMPDIR": str(folder / "tmp"),
         "SEALTRAIL_HOT_PATH": f"{folder}/hot/",
         "SEALTRAIL_COLD_PATH": f"{folder}/cold/",
+        "SEALTRAIL_BACKUP_PATH": f"{folder}/backups/",
     }
     for name in NAMES:
         variable = f"SEALTRAIL_{name.removeprefix('sealtrail_').upper()}_SHA256"

@@ -266,7 +266,7 @@ def test_configuration_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "SEALTRAIL_STORE_TMP", "SEALTRAIL_STORE_MEMORY",
     ):  # fmt: skip
         monkeypatch.setenv(name, "")  # put back after the test
-    main = prepare(tmp_path, resources.path("clickhouse"), 1000)
+    main = prepare(tmp_path, tmp_path / "backups", resources.path("clickhouse"), 1000)
     assert main.is_file()
     assert (tmp_path / "config" / "config.d" / "storage.xml").is_file()
     assert (tmp_path / "config" / "users.d" / "roles.xml").is_file()

@@ -52,6 +52,7 @@ ROOMS: Final[dict[str, Room]] = {
         {
             "worker": "Run a worker of the pipeline.",
             "store": "Create and migrate the tables of the store.",
+            "recover": "Rebuild the store from the topic, or its index from the payloads.",
             "quarantine": "List, show, replay and dismiss refused messages.",
             "acls": "Compare Kafka's access lists with what is declared, and make them so.",
             "topics": "Compare the topics with what is declared, and make them so.",

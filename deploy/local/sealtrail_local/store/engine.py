@@ -67,11 +67,12 @@ def lock_folder(
     return file
 
 
-def prepare(folder: Path, source: Path, memory_bytes: int) -> Path:
+def prepare(folder: Path, backups: Path, source: Path, memory_bytes: int) -> Path:
     """Lay out the store's folder and put the engine's settings into the environment.
 
     Args:
         folder: of the store.
+        backups: where backups go, apart from what they are of.
         source: folder with the shared configuration files (deploy/clickhouse).
         memory_bytes: limit of the engine's memory.
 
@@ -80,6 +81,7 @@ def prepare(folder: Path, source: Path, memory_bytes: int) -> Path:
     """
     for name in ("tmp", "hot", "cold", "config/config.d", "config/users.d"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    backups.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, target in _CONFIGURATION.items():
         shutil.copyfile(source / name, folder / "config" / target)
     os.environ |= {
@@ -87,6 +89,7 @@ def prepare(folder: Path, source: Path, memory_bytes: int) -> Path:
         "TMPDIR": str(folder / "tmp"),
         "SEALTRAIL_HOT_PATH": f"{folder}/hot/",
         "SEALTRAIL_COLD_PATH": f"{folder}/cold/",
+        "SEALTRAIL_BACKUP_PATH": f"{backups}/",
         "SEALTRAIL_STORE_USERS": str(folder / "config" / "users.xml"),
         "SEALTRAIL_STORE_TMP": f"{folder / 'tmp'}/",
         "SEALTRAIL_STORE_MEMORY": str(memory_bytes),

@@ -34,12 +34,13 @@ def run(settings: LocalSettings) -> None:
     users = _users(settings)
     folder = settings.state_dir.resolve() / "store"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    backups = settings.state_dir.resolve() / "backups"
     lock = engine.lock_folder(folder, _LOCK_WAIT_S, time.monotonic, time.sleep)
     with lock:
         configuration = engine.prepare(
-            folder, resources.path("clickhouse"), settings.local_store_memory_mb << 20
+            folder, backups, resources.path("clickhouse"), settings.local_store_memory_mb << 20
         )
-        _confine(settings, folder)
+        _confine(settings, folder, backups)
         _serve(settings, users, folder, configuration)
 
 
@@ -57,13 +58,13 @@ def _users(settings: LocalSettings) -> dict[str, User]:
     return {user.name: user for user in users}
 
 
-def _confine(settings: LocalSettings, folder: Path) -> None:
+def _confine(settings: LocalSettings, folder: Path, backups: Path) -> None:
     if settings.local_confinement == "off":
         _log.warning("Landlock is switched off: SQL of the writer can reach files of this user")
         return
-    version = confine.confine([folder], _code_paths(), settings.local_store_port)
+    version = confine.confine([folder, backups], _code_paths(), settings.local_store_port)
     if version:
-        _log.info("confined to %s by Landlock (version %d)", folder, version)
+        _log.info("confined to %s and %s by Landlock (version %d)", folder, backups, version)
     elif settings.local_confinement == "required":
         raise ConfigurationError(
             "this kernel has no Landlock, so the store cannot be confined to its folder",

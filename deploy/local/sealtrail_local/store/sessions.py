@@ -142,7 +142,7 @@ class Handles:
                 yield handle
         elif request.session is None:
             with self._engine.handle() as handle:
-                handle.query(f"USE {quoted_name(request.database or self._database)}")
+                self._enter(handle, request)
                 _set(handle, self._writer_settings(request))
                 _take_roles(handle, request)
                 yield handle
@@ -157,6 +157,15 @@ class Handles:
                 if session.handle is not None and not session.busy:
                     session.handle.close()
             self._sessions.clear()
+
+    def _enter(self, handle: Any, request: Request) -> None:
+        try:
+            handle.query(f"USE {quoted_name(request.database or self._database)}")
+        except self._engine.errors:
+            if request.database:
+                raise
+            # The store's own was dropped: who brings it back must be let in.
+            handle.query("USE system")
 
     @staticmethod
     def _writer_settings(request: Request) -> dict[str, str]:
