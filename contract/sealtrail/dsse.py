@@ -20,8 +20,9 @@ BATCH = f"{PREFIX}batch.v1+avro"
 HEARTBEAT = f"{PREFIX}heartbeat.v1+avro"
 KEY_RECORD = f"{PREFIX}keyrecord.v1+avro"
 SCHEMA_PIN = f"{PREFIX}schemapin.v1+avro"
+ROOT = f"{PREFIX}root.v1+avro"
 BUNDLE = f"{PREFIX}bundle.v1+avro"
-PAYLOAD_TYPES = frozenset({BATCH, HEARTBEAT, KEY_RECORD, SCHEMA_PIN, BUNDLE})
+PAYLOAD_TYPES = frozenset({BATCH, HEARTBEAT, KEY_RECORD, SCHEMA_PIN, ROOT, BUNDLE})
 
 
 class Signer(Protocol):

@@ -1,7 +1,7 @@
 """Key records and schema pins: what operators sign, and the directory that batches are judged by.
 
 Rules:
-- a record counts when at least `threshold` distinct operator keys of the pinned root signed it;
+- a record counts when a threshold of the operators in force at its arrival signed it (`trust`);
 - the highest version of a key wins, revocation is terminal, an older version or a copy changes
   nothing;
 - a batch that arrived at t is judged with exactly the records that arrived at or before t.
@@ -11,24 +11,16 @@ I/O is not handled here.
 
 from __future__ import annotations
 
-import base64
-import json
 from bisect import insort
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sealtrail import avro, dsse
-from sealtrail.errors import (
-    ConfigurationError,
-    ContractError,
-    KeyRefusedError,
-    MalformedError,
-    NotCanonicalError,
-    SignatureError,
-)
-from sealtrail.keys import PublicKey, public_key
+from sealtrail.errors import ContractError, MalformedError
+from sealtrail.keys import public_key
 from sealtrail.statement import ZERO
+from sealtrail.trust import Roots, TrustRoot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,51 +30,6 @@ if TYPE_CHECKING:
 SPOOL_GRACE_US = 7 * 86_400 * 1_000_000
 # A record holds a schema of 64 KiB or a key, and a few signatures.
 MAX_RECORD_BYTES = 256 * 1024
-_ROOT_HINT = "make one with: sealtrail keys init-root"
-
-
-@dataclass(frozen=True, slots=True)
-class TrustRoot:
-    """The pinned operator keys and how many of them must sign.
-
-    Raises:
-        ConfigurationError: no key, a key twice, or a threshold that cannot be met or means nothing.
-    """
-
-    threshold: int
-    keys: tuple[PublicKey, ...]
-
-    def __post_init__(self) -> None:
-        distinct = len(set(self.keys))
-        whole = type(self.threshold) is int  # JSON may say 1.5 or true
-        if not whole or not 1 <= self.threshold <= distinct or distinct != len(self.keys):
-            raise ConfigurationError(
-                "trust root: threshold and distinct keys do not fit", hint=_ROOT_HINT
-            )
-
-    def to_json(self) -> str:
-        """The text of a trust root file."""
-        keys = [base64.b64encode(k.der).decode() for k in self.keys]
-        return json.dumps({"threshold": self.threshold, "keys": keys}, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> TrustRoot:
-        """Read a trust root file.
-
-        Raises:
-            ConfigurationError: it is not one.
-        """
-        try:
-            value = json.loads(text)
-            keys = tuple(
-                PublicKey.from_der(base64.b64decode(k, validate=True)) for k in value["keys"]
-            )
-            threshold = value["threshold"]
-        except (ValueError, KeyError, TypeError, RecursionError, KeyRefusedError) as error:
-            raise ConfigurationError(
-                f"trust root cannot be read: {error}", hint=_ROOT_HINT
-            ) from None
-        return cls(threshold, keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +121,7 @@ class SchemaPin:
         return pin
 
 
-Record = KeyRecord | SchemaPin
+Record = KeyRecord | SchemaPin | TrustRoot
 
 
 def same_causal_prefix(schema: avro.Schema) -> bool:
@@ -202,10 +149,14 @@ class SignedRecord:
     @classmethod
     def sign(cls, record: Record, operators: Sequence[dsse.Signer]) -> SignedRecord:
         """Sign a record with operator keys."""
-        kind = dsse.KEY_RECORD if isinstance(record, KeyRecord) else dsse.SCHEMA_PIN
-        body = record.encode()
-        pairs = zip(operators, dsse.sign(kind, body, operators), strict=True)
-        return cls(kind, body, tuple(sorted((s.public_key.fingerprint, sig) for s, sig in pairs)))
+        return cls(_KINDS[type(record)], record.encode(), ()).signed(operators)
+
+    def signed(self, operators: Sequence[dsse.Signer]) -> SignedRecord:
+        """The same record with the signatures of more operators."""
+        made = dsse.sign(self.payload_type, self.body, operators)
+        fresh = {s.public_key.fingerprint: v for s, v in zip(operators, made, strict=True)}
+        signatures = dict(self.signatures) | fresh
+        return SignedRecord(self.payload_type, self.body, tuple(sorted(signatures.items())))
 
     def encode(self) -> bytes:
         """Canonical Avro of the envelope: the Kafka value."""
@@ -232,44 +183,53 @@ class SignedRecord:
             tuple((s["signer"], s["signature"]) for s in value["signatures"]),
         )
 
+    def read(self) -> Record:
+        """The record, whoever signed it.
+
+        Raises:
+            ContractError: the record is bad.
+        """
+        if self.payload_type not in _READERS:
+            raise MalformedError(
+                f"signed record: payload type {self.payload_type!r} is not allowed"
+            )
+        record: Record = _READERS[self.payload_type].decode(self.body)
+        return record
+
     def open(self, root: TrustRoot) -> Record:
         """The record, when enough operators signed it.
+
+        A root must be the one that follows, signed by a threshold of its own operators, too.
 
         Raises:
             ContractError: the signatures do not reach the threshold, or the record is bad.
         """
-        readers: dict[str, Any] = {dsse.KEY_RECORD: KeyRecord, dsse.SCHEMA_PIN: SchemaPin}
-        if self.payload_type not in readers:
-            raise MalformedError(
-                f"signed record: payload type {self.payload_type!r} is not allowed"
-            )
-        signers = [s for s, _ in self.signatures]
-        if signers != sorted(set(signers)):
-            raise NotCanonicalError("signed record: signers are not sorted, or one stands twice")
-        operators = {k.fingerprint: k for k in root.keys}
-        message = dsse.pae(self.payload_type, self.body)
-        good = 0
-        for signer, signature in self.signatures:
-            if signer in operators:
-                operators[signer].verify(signature, message)
-                good += 1
-        if good < root.threshold:
-            raise SignatureError(
-                f"signed record: {good} operator signatures, {root.threshold} needed"
-            )
-        record: Record = readers[self.payload_type].decode(self.body)
-        return record
+        if self.payload_type == dsse.ROOT:
+            following = Roots(root).add(self.body, self.signatures, 0)
+            if following is None:
+                raise MalformedError("trust root: not newer than the one in force")
+            return following
+        root.require(self.payload_type, self.body, self.signatures)
+        return self.read()
+
+
+_KINDS: dict[type, str] = {
+    KeyRecord: dsse.KEY_RECORD,
+    SchemaPin: dsse.SCHEMA_PIN,
+    TrustRoot: dsse.ROOT,
+}
+_READERS: dict[str, Any] = {kind: record for record, kind in _KINDS.items()}
 
 
 class Directory:
-    """Key records and pins by arrival; answers what was known at a time.
+    """Roots, key records and pins by arrival; answers what was known at a time.
 
     Args:
         root: the pinned operator keys.
     """
 
     def __init__(self, root: TrustRoot) -> None:
-        self.root = root
+        self.roots = Roots(root)
         self._keys: dict[bytes, list[tuple[int, int, bytes, KeyRecord]]] = {}
         self._pins: dict[bytes, list[tuple[int, SchemaPin]]] = {}
         self._seen: dict[bytes, int] = {}
@@ -291,14 +251,28 @@ class Directory:
         digest = sha256(signed.body).digest()
         if self._seen.get(digest, arrival + 1) <= arrival:
             return None
-        record = signed.open(self.root)
+        if signed.payload_type == dsse.ROOT:
+            # Of a root the first arrival that is seen counts: what it let in stays in.
+            root = self.roots.add(signed.body, signed.signatures, arrival)
+            self._seen[digest] = min(arrival, self._seen.get(digest, arrival))
+            return root
+        record = signed.open(self.roots.at(arrival))
         if isinstance(record, SchemaPin):
             known = digest in self._seen
             self._pins.setdefault(record.fingerprint, []).append((arrival, record))
         else:
+            assert isinstance(record, KeyRecord)
             known = self._add_key(record, digest, arrival)
         self._seen[digest] = arrival
         return None if known else record
+
+    def seen(self, value: bytes) -> bool:
+        """Whether the body of a Kafka value of the keys topic is known already.
+
+        Raises:
+            ContractError: it is no signed record.
+        """
+        return sha256(SignedRecord.decode(value).body).digest() in self._seen
 
     def _add_key(self, record: KeyRecord, digest: bytes, arrival: int) -> bool:
         held = self._keys.setdefault(record.fingerprint, [])
@@ -323,6 +297,10 @@ class Directory:
             if best is None or _supersedes(record, best):
                 best = record
         return best
+
+    def history(self, fingerprint: bytes) -> list[tuple[int, KeyRecord]]:
+        """(arrival, record) of all that is known of a key, by arrival."""
+        return [(arrival, record) for arrival, _, _, record in self._keys.get(fingerprint, ())]
 
     def pins(self, fingerprint: bytes, at: int) -> list[SchemaPin]:
         """The pins of a schema that had arrived at a time (microseconds since 1970)."""

@@ -13,14 +13,17 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sealtrail import dsse
 from sealtrail.errors import ContractError
 from sealtrail.records import Directory, KeyRecord, SignedRecord
+from sealtrail.trust import TrustRoot
 from sealtrail_processor.model import Log, RawMessage
 from sealtrail_processor.ports import Outgoing, Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sealtrail.trust import Roots
     from sealtrail_processor.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -109,7 +112,9 @@ class KeysReader:
         self._unread = fresh
         log_id = self._log_id()
         now = self._now()
-        records = [self._record(log_id, n, m, now) for n, m in fresh if self._counts(m)]
+        read = [self._record(log_id, n, m, now) for n, m in fresh]
+        roots = self.directory.roots.copy()
+        records = [r for r in read if self._counts(r, roots)]
         new = [r for r in records if (r.log, r.offset) not in self._stored]
         if new:
             self._stored |= self._store.keep(new)
@@ -125,12 +130,22 @@ class KeysReader:
         arrival = message.timestamp_us if message.append_time else now
         return StoredRecord(log_, message.offset, arrival, message.key or b"", message.value or b"")
 
-    def _counts(self, message: RawMessage) -> bool:
-        """Whether operators signed it; whatever else lies on the topic is not kept."""
-        if message.value is None:
+    def _counts(self, record: StoredRecord, roots: Roots) -> bool:
+        """Whether operators signed it; whatever else lies on the topic is not kept.
+
+        Args:
+            record: what was read.
+            roots: those in force so far; a root that counts is added.
+        """
+        if not record.value:
             return False  # tombstones change nothing
         try:
-            SignedRecord.decode(message.value).open(self.directory.root)
+            # What counted once is known for good, whoever the operators are now.
+            if not self.directory.seen(record.value):
+                signed = SignedRecord.decode(record.value)
+                if signed.payload_type == dsse.ROOT:
+                    return roots.add(signed.body, signed.signatures, record.arrival) is not None
+                signed.open(roots.at(record.arrival))
         except ContractError as error:
             self.rejected += 1
             log.warning("a record on %s does not count: %s", self._topic.topic, error)
@@ -146,6 +161,9 @@ class KeysReader:
             return
         if added is not None:
             self.generation += 1
+            if isinstance(added, TrustRoot):
+                log.warning("trust root %d is in force from %d on", added.version, record.arrival)
+                return
             what = added.fingerprint.hex()
             kind = "key" if isinstance(added, KeyRecord) else "schema"
             log.info("%s record %s counts from %d on", kind, what, record.arrival)

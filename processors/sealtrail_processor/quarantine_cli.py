@@ -7,13 +7,13 @@ control chain before it is done, and its outcome afterwards.
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sealtrail import control
 from sealtrail.cli import OK, Output, pass_output
+from sealtrail.cli.values import shown_time
 from sealtrail.errors import ConfigurationError
 from sealtrail.event import EntityRef
 from sealtrail.identity import OPERATOR
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sealtrail_processor.quarantine import Held
     from sealtrail_processor.store import Store
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
 # One act takes so many messages at most; the rest is left for another.
 ACT_MESSAGES = 10_000
@@ -58,7 +57,7 @@ def list_command(output: Output, code: str | None, all_: bool, limit: int) -> in
         held = quarantine.find(store, condition, {"code": code or ""}, limit=limit + 1)
     rows = [_row(h) for h in held[:limit]]
     if not output.json:
-        rows = [(name, _time(at), *rest) for name, at, *rest in rows]
+        rows = [(name, shown_time(at), *rest) for name, at, *rest in rows]
     output.table(COLUMNS, rows)
     if len(held) > limit:
         output.remark(f"more than {limit} messages; --limit shows more")
@@ -205,14 +204,10 @@ def _row(held: Held) -> tuple[Any, ...]:
     return (held.name, held.arrival, held.state, held.code, held.step, size, held.detail)
 
 
-def _time(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
-
-
 def _tell(output: Output, shown: dict[str, Any]) -> None:
     tables = {name: shown.pop(name, []) for name in ("neighbours", "chain", "acts", "events")}
     advice = shown.pop("next")
-    shown["arrival"] = _time(shown["arrival"])
+    shown["arrival"] = shown_time(shown["arrival"])
     for name in ("framing", "envelope", "statement"):
         part = shown.pop(name, None)
         if part is not None:
@@ -236,4 +231,4 @@ def _tell(output: Output, shown: dict[str, Any]) -> None:
 
 
 def _cell(column: str, value: Any) -> Any:
-    return _time(value) if column in {"arrival", "at"} and isinstance(value, int) else value
+    return shown_time(value) if column in {"arrival", "at"} and isinstance(value, int) else value

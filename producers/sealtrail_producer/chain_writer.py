@@ -47,6 +47,21 @@ def partition_of(producer: str, instance: str, partitions: int) -> int:
     return int.from_bytes(digest, "big") % partitions
 
 
+@dataclass(frozen=True, slots=True)
+class _Signing:
+    """Keys sorted by fingerprint, and their fingerprints."""
+
+    signers: tuple[dsse.Signer, ...]
+    fingerprints: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, signers: Sequence[dsse.Signer]) -> _Signing:
+        ordered = tuple(sorted(signers, key=lambda s: s.public_key.fingerprint))
+        made = cls(ordered, tuple(s.public_key.fingerprint for s in ordered))
+        check_signers(made.fingerprints)
+        return made
+
+
 class ChainWriter:
     """One chain from its genesis to its CLOSE.
 
@@ -66,9 +81,7 @@ class ChainWriter:
     ) -> None:
         self.identity = identity
         self.genesis = genesis
-        self.signers = tuple(sorted(signers, key=lambda s: s.public_key.fingerprint))
-        self.fingerprints = tuple(s.public_key.fingerprint for s in self.signers)
-        check_signers(self.fingerprints)
+        self.signing = _Signing.of(signers)
         self.event_schema = event_schema
         self.chain_id = identity.chain_id(genesis)
         self.id_template = ids.template(self.chain_id)
@@ -76,6 +89,15 @@ class ChainWriter:
         self.first_seq = 0
         self.head = ZERO
         self.closed = False
+
+    def sign_with(self, signers: Sequence[dsse.Signer]) -> None:
+        """Sign with other keys from the next statement on; the chain is the same.
+
+        Raises:
+            ContractError: none, too many, or a key twice.
+        """
+        # One assignment: a heartbeat may be signed by another thread meanwhile.
+        self.signing = _Signing.of(signers)
 
     @property
     def begun(self) -> bool:
@@ -104,6 +126,7 @@ class ChainWriter:
             sampled_out: AUXILIARY events left out since the chain began.
             close: whether this ends the chain.
         """
+        signing = self.signing
         statement = BatchStatement(
             environment=self.identity.environment,
             tenant=self.identity.tenant,
@@ -111,7 +134,7 @@ class ChainWriter:
             partition=self.identity.partition,
             producer=self.identity.producer,
             instance=self.identity.instance,
-            signers=self.fingerprints,
+            signers=signing.fingerprints,
             kind="CLOSE" if close else "EVENTS",
             genesis=None if self.begun else self.genesis,
             chain_id=self.chain_id,
@@ -126,7 +149,7 @@ class ChainWriter:
             sampled_out=sampled_out,
         )
         body = statement.encode()
-        signatures = tuple(dsse.sign(dsse.BATCH, body, self.signers))
+        signatures = tuple(dsse.sign(dsse.BATCH, body, signing.signers))
         self.head = statement_hash(body)
         self.batch_seq += 1
         self.first_seq += len(leaves)
@@ -137,5 +160,6 @@ class ChainWriter:
         self, batch_seq: int, head: bytes, time_us: int
     ) -> tuple[bytes, tuple[bytes, ...]]:
         """(bytes, signatures) of a heartbeat that names a batch of this chain."""
-        body = Heartbeat(self.fingerprints, self.chain_id, batch_seq, head, time_us).encode()
-        return body, tuple(dsse.sign(dsse.HEARTBEAT, body, self.signers))
+        signing = self.signing
+        body = Heartbeat(signing.fingerprints, self.chain_id, batch_seq, head, time_us).encode()
+        return body, tuple(dsse.sign(dsse.HEARTBEAT, body, signing.signers))

@@ -73,7 +73,12 @@ def open_trail(settings: ProducerSettings) -> Trail:
 
 def as_control(settings: ProducerSettings) -> ProducerSettings:
     """The settings of a service's host, as the control chain takes them: its own key, no pacing."""
-    own = {"key_file": settings.control_key, "pace_bytes": 0, "spool_full": "raise"}
+    own = {
+        "signers": settings.control_key,
+        "key_file": "",
+        "pace_bytes": 0,
+        "spool_full": "raise",
+    }
     return settings.model_copy(update=own)
 
 

@@ -49,16 +49,24 @@ class Core:
         settings: see `ProducerSettings`.
         signers: keys.
         ports: the outside.
+        rotated: asked now and then for keys that took their place.
 
     Raises:
         SpoolError: the spool cannot be opened.
     """
 
     def __init__(
-        self, producer: str, settings: ProducerSettings, signers: Sequence[Signer], ports: Ports
+        self,
+        producer: str,
+        settings: ProducerSettings,
+        signers: Sequence[Signer],
+        ports: Ports,
+        rotated: Callable[[], Sequence[Signer] | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self._signers = signers
+        self._rotated = rotated
+        self._looked_at = ports.clock.steady_s()
         self._ports = ports
         self._stop = threading.Event()
         self._running: list[threading.Thread] = []
@@ -154,8 +162,12 @@ class Core:
 
     def flush_step(self) -> bool:
         """One turn of the flusher; False when the spool takes nothing for now."""
-        placed = self.flusher.flush()
         now = self._ports.clock.steady_s()
+        every = self.settings.key_refresh_s
+        if every and now - self._looked_at >= every:
+            self._looked_at = now
+            self._look_for_keys()
+        placed = self.flusher.flush()
         due = self.settings.spool_fsync == "interval"
         if due and now - self._synced_at >= self.settings.spool_fsync_ms / 1000:
             self._synced_at = now
@@ -164,6 +176,23 @@ class Core:
             except SpoolError as error:
                 log.warning("%s", error.message)
         return placed
+
+    def _look_for_keys(self) -> None:
+        found = self._rotated()
+        if found is None:
+            return
+        try:
+            self.rotate(found)
+        except SealtrailError as error:
+            log.warning("%s keeps its keys: %s", self.identity.producer, error.message)
+
+    def rotate(self, signers: Sequence[Signer]) -> None:
+        """See `Trail.rotate`. What is sealed already keeps its signatures."""
+        with self.flusher.lock:
+            self.intake.chain.sign_with(signers)
+            self._signers = signers
+        names = ", ".join(s.public_key.fingerprint.hex()[:16] for s in signers)
+        log.info("%s signs with %s from now on", self.identity.producer, names)
 
     def _send_loop(self) -> None:
         try:

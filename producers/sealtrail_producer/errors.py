@@ -3,6 +3,7 @@
 SealtrailError
 ├── ConfigurationError
 │   ├── KeyFileError           a key file that is missing, open to others or does not decrypt
+│   ├── MoreSignaturesError    a record that other operators must sign, too
 │   └── PartitionCountError    the topic has another number of partitions than SEALTRAIL_PARTITIONS
 ├── EventError                 (sealtrail.errors) a value that cannot become an event
 └── UnavailableError
@@ -18,6 +19,10 @@ from sealtrail.errors import ConfigurationError, UnavailableError
 
 class KeyFileError(ConfigurationError):
     """A private key cannot be used as it lies there."""
+
+
+class MoreSignaturesError(ConfigurationError):
+    """The operators on this machine are fewer than the root's threshold: the record waits."""
 
 
 class PartitionCountError(ConfigurationError):

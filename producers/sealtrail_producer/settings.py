@@ -18,11 +18,29 @@ class ProducerSettings(CommonSettings):
         default="",
         description="encrypted PKCS#8 files, ':' between; default: STATE_DIR/keys/PRODUCER.pem",
     )
+    signers: str = Field(
+        default="",
+        description="keys that sign, spaces between: files, or pkcs11:, vault:, aws-kms:, gcp-kms: "
+        "URIs; instead of key_file",
+    )
     key_passphrase: SecretStr = Field(
         default=SecretStr(""), description="passphrase of the key files"
     )
     key_passphrase_file: Path | None = Field(
         default=None, description="file with the passphrase; default: NAME.pass beside NAME.pem"
+    )
+    key_refresh_s: float = Field(
+        default=2.0, ge=0.0, description="seconds between looks for a rotated key; 0: never"
+    )
+    pkcs11_pin: SecretStr = Field(default=SecretStr(""), description="user PIN of pkcs11: keys")
+    vault_url: str = Field(default="", description="Vault of vault: keys; default: VAULT_ADDR")
+    vault_token: SecretStr = Field(
+        default=SecretStr(""), description="opens Vault; default: VAULT_TOKEN"
+    )
+    operator_keys: str = Field(
+        default="",
+        description="operator keys that sign records here, as signers; "
+        "default: STATE_DIR/trust/operator*.pem",
     )
     control_key: str = Field(
         default="",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,12 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from sealtrail.keys import Algorithm, PublicKey
 from sealtrail_producer.errors import KeyFileError
-from sealtrail_producer.files import safe_name, write_private
+from sealtrail_producer.files import write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sealtrail_producer.settings import ProducerSettings
+    from pathlib import Path
 
 PrivateKey = ed25519.Ed25519PrivateKey | mldsa.MLDSA44PrivateKey
 
@@ -137,26 +134,6 @@ def passphrase(given: str, file: Path) -> bytes:
     return lines[0]
 
 
-def load_all(files: Sequence[Path], given: str, passphrase_file: Path | None) -> list[KeySigner]:
-    """All signers of a producer, sorted by fingerprint.
-
-    Args:
-        files: encrypted key files.
-        given: passphrase for all of them, or empty.
-        passphrase_file: file with the passphrase; by default NAME.pass beside each NAME.pem.
-
-    Raises:
-        KeyFileError: see `load` and `passphrase`.
-    """
-    signers = []
-    for file in files:
-        # Before the passphrase: whoever has neither wants to hear of the key.
-        read_private(file)
-        secret = passphrase(given, passphrase_file or file.with_suffix(".pass"))
-        signers.append(load(file, secret))
-    return sorted(signers, key=lambda s: s.public_key.fingerprint)
-
-
 def new_file(file: Path, given: str, algorithm: Algorithm = Algorithm.ED25519) -> KeySigner:
     """Make a key file, and a passphrase file beside it unless a passphrase is given.
 
@@ -174,28 +151,3 @@ def new_file(file: Path, given: str, algorithm: Algorithm = Algorithm.ED25519) -
     signer = KeySigner.generate(algorithm)
     write_private(file, signer.to_pem(secret))
     return signer
-
-
-def key_files(settings: ProducerSettings, producer: str) -> list[Path]:
-    """The key files of a producer: SEALTRAIL_KEY_FILE, else NAME.pem and NAME.ml-dsa-44.pem."""
-    if settings.key_file:
-        return [Path(name) for name in settings.key_file.split(os.pathsep) if name]
-    folder = settings.state_dir / "keys"
-    post_quantum = folder / f"{safe_name(producer)}.ml-dsa-44.pem"
-    return [
-        folder / f"{safe_name(producer)}.pem",
-        *([post_quantum] if post_quantum.exists() else []),
-    ]
-
-
-def load_signers(settings: ProducerSettings, producer: str) -> list[KeySigner]:
-    """The keys of a producer, decrypted.
-
-    Raises:
-        KeyFileError: one is missing, open to others or does not decrypt.
-    """
-    return load_all(
-        key_files(settings, producer),
-        settings.key_passphrase.get_secret_value(),
-        settings.key_passphrase_file,
-    )

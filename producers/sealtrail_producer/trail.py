@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 from sealtrail.errors import ConfigurationError, SealtrailError
 from sealtrail.event import EventType, Importance, ProvenanceEvent
 from sealtrail.settings import load
-from sealtrail_producer import build, signing
+from sealtrail_producer import build
 from sealtrail_producer.core import Core
 from sealtrail_producer.errors import TrailClosedError
+from sealtrail_producer.keyring import Keyring
 from sealtrail_producer.pending import Receipt
 from sealtrail_producer.ports import Ports, SystemClock
 from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
@@ -51,12 +52,14 @@ class Trail:
         signers: 1 to 4 keys; all sign each batch.
         ports: the outside.
         threads: whether flusher and sender run by themselves; tests that step them say no.
+        rotated: asked every SEALTRAIL_KEY_REFRESH_S for other keys to sign with from now on; None
+            when there are none.
 
     Raises:
         SpoolError: the spool cannot be opened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, the last two by keyword
         self,
         producer: str,
         settings: ProducerSettings,
@@ -64,12 +67,14 @@ class Trail:
         ports: Ports,
         *,
         threads: bool = True,
+        rotated: Callable[[], Sequence[Signer] | None] | None = None,
     ) -> None:
         self.producer = producer
         self.settings = settings
         self._signers = tuple(signers)
         self._ports = ports
         self._threads = threads
+        self._rotated = rotated
         self._closed = False
         self._lock = threading.Lock()
         self._random = random.Random(ports.entropy(16))  # noqa: S311 - for sampling
@@ -102,7 +107,7 @@ class Trail:
         settings = settings or load(ProducerSettings)
         if overrides:
             settings = _changed(settings, overrides)
-        signers = signing.load_signers(settings, producer)
+        keyring = Keyring(settings, producer)
         # Here and not above: importing the SDK must not need the Kafka client.
         from sealtrail_producer import kafka
 
@@ -114,13 +119,34 @@ class Trail:
             group=lambda: kafka.KafkaGroup(properties, settings.pace_group),
             clock=clock or SystemClock(),
         )
-        return cls(producer, settings, signers, ports)
+        return cls(producer, settings, keyring.signers, ports, rotated=keyring.poll)
 
     def _open(self) -> Core:
-        core = Core(self.producer, self.settings, self._signers, self._ports)
+        core = Core(self.producer, self.settings, self._signers, self._ports, self._look)
         if self._threads:
             core.start()
         return core
+
+    def rotate(self, signers: Sequence[Signer]) -> None:
+        """Sign with other keys from the next batch on; the chain goes on.
+
+        Their records should be registered before: what they sign earlier is parked until then.
+
+        Args:
+            signers: 1 to 4 different keys; all sign each batch.
+
+        Raises:
+            ContractError: none, too many, or a key twice.
+        """
+        self._opened().rotate(signers)
+        self._signers = tuple(signers)
+
+    def _look(self) -> Sequence[Signer] | None:
+        """Keys that took the place of the ones in use; a forked child begins with them, too."""
+        found = None if self._rotated is None else self._rotated()
+        if found is not None:
+            self._signers = tuple(found)
+        return found
 
     def _opened(self) -> Core:
         core = self._core

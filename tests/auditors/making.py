@@ -53,26 +53,31 @@ PRODUCER = Signer(2)
 ROOT = TrustRoot(1, (OPERATOR.public_key,))
 
 
-def key_records() -> list[tuple[str, bytes]]:
-    """Record keys and values that make PRODUCER known and the event schema allowed."""
-    key = PRODUCER.public_key
-    record = KeyRecord(
+def key_record(signer: Signer, producer: str) -> KeyRecord:
+    """The first record of a key."""
+    key = signer.public_key
+    return KeyRecord(
         key.fingerprint,
         1,
         ZERO,
         str(key.algorithm),
         key.der,
-        "orders",
+        producer,
         "default",
         "test",
         (TOPIC,),
         NOW - 10**9,
     )
+
+
+def key_records() -> list[tuple[str, bytes]]:
+    """Record keys and values that make PRODUCER known and the event schema allowed."""
+    record = key_record(PRODUCER, "orders")
     codec = avro.codec("ProvenanceEvent")
     text = json.dumps(codec.schema)
     pin = SchemaPin(event_subject(TOPIC), codec.fingerprint, NOW - 10**9, text)
     return [
-        (key.fingerprint.hex(), SignedRecord.sign(record, [OPERATOR]).encode()),
+        (record.fingerprint.hex(), SignedRecord.sign(record, [OPERATOR]).encode()),
         ("schema:" + pin.fingerprint.hex(), SignedRecord.sign(pin, [OPERATOR]).encode()),
     ]
 
@@ -95,11 +100,13 @@ class Chain:
     next_seq: int = 0
     head: bytes = ZERO
     references: list[ParentRef] = field(default_factory=list)
+    producer: str = "orders"
+    keys: tuple[Signer, ...] = (PRODUCER,)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.identity = Identity(
-            "test", "default", TOPIC, self.partition, "orders", f"i-{self.seed}"
+            "test", "default", TOPIC, self.partition, self.producer, f"i-{self.seed}"
         )
         self.genesis = Genesis(self.rng.randbytes(32), NOW - 10**6, 60)
         self.chain_id = self.identity.chain_id(self.genesis)
@@ -153,8 +160,9 @@ class Chain:
         self, events: tuple[bytes, ...], at: int, *, kind: str = "EVENTS", **changes: Any
     ) -> tuple[bytes, bytes]:
         """Kafka value and statement of a batch at the chain's head."""
+        keys = sorted(self.keys, key=lambda k: k.public_key.fingerprint)
         values: dict[str, Any] = {
-            "signers": (PRODUCER.public_key.fingerprint,),
+            "signers": tuple(key.public_key.fingerprint for key in keys),
             "kind": kind,
             "genesis": None if self.batch_seq else self.genesis,
             "chain_id": self.chain_id,
@@ -170,7 +178,7 @@ class Chain:
         }
         identity = {n: getattr(self.identity, n) for n in Identity.__dataclass_fields__}
         statement = BatchStatement(**(identity | values | changes)).encode()
-        signatures = tuple(dsse.sign(dsse.BATCH, statement, [PRODUCER]))
+        signatures = tuple(dsse.sign(dsse.BATCH, statement, keys))
         envelope = SignedBatch(dsse.BATCH, statement, signatures, 1, events)
         return frame(1, envelope.encode()), statement
 

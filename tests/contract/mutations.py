@@ -49,6 +49,9 @@ PARENT = w.parent_ref(ONE.chain_id, 0, EVENTS[0], w.NOW - 1000)
 FULL = w.full_event(PARENT).encode()
 
 
+SECOND_ROOT = w.ROOT.successor(1, [w.OPERATOR_2.public_key])
+
+
 def record_values() -> list[tuple[int, bytes]]:
     """(arrival, value) of the keys topic, in the order of arrival."""
     early = w.NOW - w.DAY
@@ -61,7 +64,10 @@ def record_values() -> list[tuple[int, bytes]]:
         *((early, w.signed(w.key_record(SIGNERS[n], **c))) for n, c in KEYS.items()),
         # Signed by a stranger: as if it were not there.
         (early, w.signed(w.key_record(SIGNERS["unknown"]), w.STRANGER)),
-        (ARRIVAL + 50, w.signed(w.key_record(SIGNERS["late"]))),
+        # The operators change; what the old ones sign afterwards counts no more.
+        (ARRIVAL + 40, w.signed(SECOND_ROOT, w.OPERATOR, w.OPERATOR_2)),
+        (ARRIVAL + 45, w.signed(w.key_record(SIGNERS["unknown"]))),
+        (ARRIVAL + 50, w.signed(w.key_record(SIGNERS["late"]), w.OPERATOR_2)),
     ]
     return sorted(values, key=lambda v: v[0])
 

@@ -32,6 +32,7 @@ LAYOUTS = {
     " valid_from:long valid_until:?long revocation:?Revocation",
     "Revocation": "time:long reason:RETIRED/COMPROMISED",
     "SchemaPin": "subject:string fingerprint:hash valid_from:long schema:string",
+    "TrustRoot": "version:int previous:hash threshold:int keys:*bytes",
     "CausalPrefix": "occurred_at:long parents:*ParentRef",
     "ParentRef": "event_id:id occurred_at:long leaf_hash:hash",
 }
@@ -167,27 +168,32 @@ def holds(der: bytes, signature: bytes, kind: str, body: bytes) -> bool:
 
 class Records:
     def __init__(self, operators: list[bytes], threshold: int, values: list[Any]) -> None:
-        self.operators = {sha256(der).digest(): der for der in operators}
-        self.threshold, self.keys, self.pins = threshold, list[Any](), list[Any]()
+        self.root: dict[str, Any] = {"version": 1, "threshold": threshold}
+        self.root["keys"] = sorted(operators, key=hashed)
+        first = b"\x02" + ZERO + zigzag(threshold) + zigzag(len(operators))
+        ders = [zigzag(len(der)) + der for der in self.root["keys"]]
+        self.root["hash"] = hashed(first + b"".join(ders) + b"\x00")
+        self.keys, self.pins, self.bodies = list[Any](), list[Any](), set[bytes]()
         for arrival, value in values:
             with suppress(RefusedError):
                 self.add(arrival, parse("SignedRecord", value))
 
     def add(self, arrival: int, value: dict[str, Any]) -> None:
-        kind, body, signatures = value["type"], value["body"], value["signatures"]
-        signers = [s["signer"] for s in signatures]
-        ours = [s for s in signatures if s["signer"] in self.operators]
-        need(signers == sorted(set(signers)) and len(ours) >= self.threshold)
-        need(all(holds(self.operators[s["signer"]], s["signature"], kind, body) for s in ours))
-        if kind == TYPE.format("keyrecord"):
+        kind, body = value["type"], value["body"]
+        if body not in self.bodies:  # what counted once counts, whoever the operators are now
+            signed(value, self.root)
+        if kind == TYPE.format("root"):
+            self.root = following(self.root, value)
+        elif kind == TYPE.format("keyrecord"):
             record = parse("KeyRecord", body)
-            need(sha256(record["public_key"]).digest() == record["fingerprint"])
+            need(hashed(record["public_key"]) == record["fingerprint"])
             need(public_key(record["public_key"])[0] == record["algorithm"])
             self.keys.append((arrival, record))
         elif kind == TYPE.format("schemapin"):
             pin = parse("SchemaPin", body)
             need(fingerprint(json.loads(pin["schema"])) == pin["fingerprint"])
             self.pins.append((arrival, pin))
+        self.bodies.add(body)
 
     def key(self, fingerprint: bytes, known_at: int) -> Any:
         best: Any = None
@@ -195,6 +201,34 @@ class Records:
             if record["fingerprint"] == fingerprint and arrival <= known_at:
                 best = record if best is None or supersedes(record, best) else best
         return best
+
+
+def hashed(data: bytes) -> bytes:
+    return sha256(data).digest()
+
+
+def zigzag(n: int) -> bytes:
+    return bytes([n * 2]) if n < 64 else bytes([n * 2 % 128 + 128, n * 2 // 128])
+
+
+def signed(value: dict[str, Any], root: dict[str, Any]) -> None:
+    operators = {hashed(der): der for der in root["keys"]}
+    signers = [s["signer"] for s in value["signatures"]]
+    ours = [s for s in value["signatures"] if s["signer"] in operators]
+    need(signers == sorted(set(signers)) and len(ours) >= root["threshold"])
+    for s in ours:
+        need(holds(operators[s["signer"]], s["signature"], value["type"], value["body"]))
+
+
+def following(root: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    new = parse("TrustRoot", value["body"])
+    distinct = len(set(new["keys"])) == len(new["keys"]) <= 32
+    need(distinct and 1 <= new["threshold"] <= len(new["keys"]))
+    need([public_key(der) and der for der in new["keys"]] == sorted(new["keys"], key=hashed))
+    need((new["version"], new["previous"]) == (root["version"] + 1, root["hash"]))
+    signed(value, new)
+    new["hash"] = hashed(value["body"])
+    return dict(new)
 
 
 def supersedes(record: dict[str, Any], held: dict[str, Any]) -> Any:

@@ -130,6 +130,14 @@ def test_the_example_of_the_text_is_the_golden_file() -> None:
     assert bytes.fromhex("".join(rows)) == FILES["batch-first.bin"]
 
 
+def test_the_root_of_the_text_is_the_golden_file() -> None:
+    text = (REPOSITORY / "docs/wire-format.md").read_text()
+    block = re.search(r"record-root.bin.*?```\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    rows = [re.split(r"  +", line)[0] for line in block[1].splitlines()]
+    assert bytes.fromhex("".join(rows)) == FILES["record-root.bin"]
+
+
 def test_the_text_names_every_payload_type_and_tag() -> None:
     text = (REPOSITORY / "docs/wire-format.md").read_text()
     assert all(f"`{name}`" in text for name in dsse.PAYLOAD_TYPES)

@@ -45,7 +45,7 @@ class Verifiers:
 
 
 def test_it_is_short_and_owes_us_nothing() -> None:
-    assert len(SOURCE.splitlines()) < 300
+    assert len(SOURCE.splitlines()) < 340
     for node in ast.walk(ast.parse(SOURCE)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -16,7 +16,8 @@ from tests.crash.harness import PRODUCER, Pipeline
 from tests.scenarios import conservation
 from tests.scenarios.chains import Chain
 
-from sealtrail_producer import signing
+from sealtrail_producer import keyring
+from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
     import subprocess
@@ -95,7 +96,7 @@ class Line:
     def chain(self, partition: int = 0) -> Chain:
         """A chain signed by hand."""
         files = sorted((self.pipeline.folder / "keys").glob(f"{PRODUCER}*.pem"))
-        return Chain(signing.load_all(files, "", None), PRODUCER, partition)
+        return Chain(keyring.open_all([str(f) for f in files], ProducerSettings()), PRODUCER, partition)
 
     # -- looking --------------------------------------------------------------
 

@@ -7,20 +7,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from pydantic import SecretStr
 
 from sealtrail.keys import Algorithm
-from sealtrail_producer import signing
+from sealtrail_producer import keyring, signing
 from sealtrail_producer.errors import KeyFileError
 from sealtrail_producer.files import safe_name, write_private
+from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+def load_all(files: list[Path], given: str, passphrase_file: Path | None):
+    settings = ProducerSettings(
+        key_passphrase=SecretStr(given), key_passphrase_file=passphrase_file
+    )
+    return keyring.open_all([str(file) for file in files], settings)
+
+
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_a_key_signs_the_same_after_it_was_read_back(tmp_path: Path, algorithm: Algorithm):
     made = signing.new_file(tmp_path / "k.pem", "", algorithm)
-    (read,) = signing.load_all([tmp_path / "k.pem"], "", None)
+    (read,) = load_all([tmp_path / "k.pem"], "", None)
     assert read.public_key == made.public_key
     read.public_key.verify(read.sign(b"m"), b"m")
     assert {f.stat().st_mode & 0o077 for f in tmp_path.iterdir()} == {0}
@@ -30,21 +39,21 @@ def test_a_key_signs_the_same_after_it_was_read_back(tmp_path: Path, algorithm: 
 def test_a_given_passphrase_is_written_nowhere(tmp_path: Path):
     signing.new_file(tmp_path / "k.pem", "secret")
     assert [f.name for f in tmp_path.iterdir()] == ["k.pem"]
-    assert signing.load_all([tmp_path / "k.pem"], "secret", None)
+    assert load_all([tmp_path / "k.pem"], "secret", None)
 
 
 def test_signers_come_sorted(tmp_path: Path):
     files = [tmp_path / f"{n}.pem" for n in range(4)]
     for file in files:
         signing.new_file(file, "p")
-    prints = [s.public_key.fingerprint for s in signing.load_all(files, "p", None)]
+    prints = [s.public_key.fingerprint for s in load_all(files, "p", None)]
     assert prints == sorted(prints)
 
 
 def test_a_passphrase_file_may_lie_elsewhere(tmp_path: Path):
     signing.new_file(tmp_path / "k.pem", "p")
     write_private(tmp_path / "elsewhere", b"p\n")
-    assert signing.load_all([tmp_path / "k.pem"], "", tmp_path / "elsewhere")
+    assert load_all([tmp_path / "k.pem"], "", tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o660])
@@ -53,7 +62,7 @@ def test_files_that_others_can_open_are_refused(tmp_path: Path, mode: int, name:
     signing.new_file(tmp_path / "k.pem", "")
     (tmp_path / name).chmod(mode)
     with pytest.raises(KeyFileError, match="open to other users") as caught:
-        signing.load_all([tmp_path / "k.pem"], "", None)
+        load_all([tmp_path / "k.pem"], "", None)
     assert caught.value.hint == f"chmod 600 {tmp_path / name}"
 
 
@@ -103,10 +112,10 @@ def test_what_is_missing_is_named(tmp_path: Path):
         signing.load(tmp_path, b"")
     signing.new_file(tmp_path / "k.pem", "p")
     with pytest.raises(KeyFileError, match="no passphrase"):
-        signing.load_all([tmp_path / "k.pem"], "", None)
+        load_all([tmp_path / "k.pem"], "", None)
     write_private(tmp_path / "k.pass", b"\n")
     with pytest.raises(KeyFileError, match="is empty"):
-        signing.load_all([tmp_path / "k.pem"], "", None)
+        load_all([tmp_path / "k.pem"], "", None)
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path):

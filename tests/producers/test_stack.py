@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sealtrail import validate
+from sealtrail import avro, control, validate
 from sealtrail.cli.main import run
 from sealtrail.errors import UnavailableError
 from sealtrail.records import Directory, TrustRoot
@@ -120,6 +120,83 @@ def test_a_key_by_hand_registered_and_revoked(
     (ended,) = keys("revoke", made["fingerprint"], "--reason", "RETIRED")
     assert (ended["version"], ended["end"]) == (2, "RETIRED")
     assert "schema:" in keys("pin-schema")["pinned"]
+
+
+def test_a_running_service_gets_a_new_key_by_command(
+    prepared: list[dict[str, str]], settings: ProducerSettings, capsys: pytest.CaptureFixture[str]
+):
+    own = next(r["fingerprint"] for r in prepared if r["producer"] == control.PRODUCER)
+    assert run(["keys", "new", "--producer", "rotating"]) == 0
+    assert run(["keys", "register", "--producer", "rotating"]) == 0
+    capsys.readouterr()
+    with Trail.from_env("rotating", key_refresh_s=0.2) as trail:
+        trail.emit("before", event_type=CREATE)
+        assert trail.flush(30)
+        assert run(["keys", "rotate", "--producer", "rotating", "--overlap", "60", "--json"]) == 0
+        begins, ends = json.loads(capsys.readouterr().out)
+        end = time.monotonic() + 20
+        signers: set[bytes] = set()
+        while len(signers) < 2:
+            assert time.monotonic() < end
+            trail.emit("after", event_type=CREATE)
+            assert trail.flush(30)
+            batches = verified(settings, "rotating")
+            signers = {b.statement.signers[0] for b in batches}
+    assert (ends["end"], begins["end"]) == ("RETIRED", "")
+    assert {s.hex() for s in signers} == {begins["fingerprint"], ends["fingerprint"]}
+    assert len({b.statement.chain_id for b in batches}) == 1
+    assert run(["keys", "show", ends["fingerprint"], "--json"]) == 0
+    versions = json.loads(capsys.readouterr().out)["versions"]
+    assert [(v["version"], v["end"]) for v in versions] == [(1, ""), (2, "RETIRED")]
+    # What was done is told in the control chain: signed by its own key, linked to its outcome.
+    told = verified(settings, control.PRODUCER)
+    assert {b.statement.signers for b in told} == {(bytes.fromhex(own),)}
+    events = [
+        avro.codec("ProvenanceEvent").decode(event) for b in told for event in b.envelope.events
+    ]
+    done = [e for e in events if e["activity"] == "keys.rotate.done"][-1]
+    assert [e["name"] for e in done["inputs"]] == [begins["fingerprint"], ends["fingerprint"]]
+    assert done["actor"]["kind"] == "HUMAN"
+    assert len(done["actor"]["id"]) == 32  # a pseudonym
+    assert len(done["parents"]) == 1
+
+
+def test_operators_change_by_commands(
+    prepared: list[dict[str, str]], settings: ProducerSettings, capsys: pytest.CaptureFixture[str]
+):
+    def keys(*arguments: str, code: int = 0) -> Any:
+        assert run(["keys", *arguments, "--json"]) == code
+        said = capsys.readouterr()
+        return json.loads(said.out) if code == 0 else said.err
+
+    assert {r["here"] for r in keys("root", "show")} == {"yes"}
+    assert keys("root", "rotate", "--new", "--threshold", "2")[-1]["threshold"] == "2 of 2"
+    assert [r["version"] for r in keys("root", "show")] == [1, 2, 2]
+    # One operator's key goes elsewhere: a record waits for it.
+    trust = settings.state_dir / "trust"
+    away = trust / "elsewhere"
+    away.mkdir()
+    for file in trust.glob("operator-2.*"):
+        file.rename(away / file.name)
+    keys("new", "--producer", "two-operators")
+    assert "other operators" in keys("register", "--producer", "two-operators", code=3)
+    (waiting,) = (trust / "pending").iterdir()
+    seen = keys("sign", str(waiting), "--dry-run")
+    assert (seen["producer"], len(seen["signers"]), seen["complete"]) == ("two-operators", 1, None)
+    assert "signatures" in keys("publish", str(waiting), code=3)
+    os.environ["SEALTRAIL_OPERATOR_KEYS"] = str(away / "operator-2.pem")
+    try:
+        assert keys("sign", str(waiting))["complete"] is True
+    finally:
+        del os.environ["SEALTRAIL_OPERATOR_KEYS"]
+    assert keys("publish", str(waiting))["producer"] == "two-operators"
+    assert "two-operators" in {r["producer"] for r in keys("list")}
+    key_file = settings.state_dir / "keys" / "sdk-test.pem"
+    assert "PUBLIC KEY" in keys("public", str(key_file))["pem"]
+    for file in list(away.iterdir()):
+        file.rename(trust / file.name)
+    # Back to one of two, so that the other tests go on as before.
+    assert keys("root", "rotate", "--threshold", "1")[-1]["version"] == 3
 
 
 def test_a_root_is_not_made_twice(

@@ -28,7 +28,7 @@ from sealtrail.event import EntityRef, EventType
 from sealtrail.findings import PARKED_CODES, Code, Disposition
 from sealtrail.records import SignedRecord
 from sealtrail.settings import load
-from sealtrail_producer import Trail, signing
+from sealtrail_producer import Trail, keyring
 from sealtrail_producer.authority import Authority
 from sealtrail_producer.settings import ProducerSettings
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError, Message
 
+    from sealtrail.dsse import Signer
     from sealtrail.event import ParentRef
     from sealtrail.records import Record
 
@@ -110,7 +111,7 @@ class Scene:
     # What an attack keeps for its own test.
     kept: dict[str, Any] = field(default_factory=dict)
     _open: ExitStack = field(default_factory=ExitStack)
-    _signers: dict[str, list[signing.KeySigner]] = field(default_factory=dict)
+    _signers: dict[str, list[Signer]] = field(default_factory=dict)
     _trails: list[Trail] = field(default_factory=list)
     _last: dict[str, ParentRef] = field(default_factory=dict)
     _wire: Producer | None = None
@@ -257,22 +258,23 @@ class Scene:
 
     # -- somebody at the topic -------------------------------------------------
 
-    def signers(self, producer: str) -> list[signing.KeySigner]:
+    def signers(self, producer: str) -> list[Signer]:
         """Whoever can read a producer's key files can sign for it."""
         if producer not in self._signers:
             files = sorted((self.folder / "keys").glob(f"{producer}*.pem"))
-            self._signers[producer] = signing.load_all(files, "", None)
+            self._signers[producer] = keyring.open_all([str(f) for f in files], ProducerSettings())
         return self._signers[producer]
 
     def chain(self, producer: str = "orders", partition: int = 0, **changes: Any) -> Chain:
         """A chain of a producer of ours, signed with its keys."""
         return Chain(self.signers(producer), producer, partition, **changes)
 
-    def operator(self) -> signing.KeySigner:
+    def operator(self) -> Signer:
         """Whoever sits at the operators' machine can sign for them."""
-        return Authority(load(ProducerSettings, self.stack.env)).operator()
+        (operator,) = Authority(load(ProducerSettings, self.stack.env)).operators()
+        return operator
 
-    def register(self, record: Record, *operators: signing.KeySigner) -> None:
+    def register(self, record: Record, *operators: Signer) -> None:
         """Put a record on the topic of keys, signed by the operator or by whoever is given."""
         signed = SignedRecord.sign(record, operators or [self.operator()])
         self.publish("provenance.keys", record.fingerprint.hex().encode(), signed.encode())

@@ -51,12 +51,19 @@ def messages() -> dict[str, tuple[str, bytes]]:
         previous=sha256(w.key_record(w.ORDERS).encode()).digest(),
         revocation=records.Revocation(w.NOW + w.HOUR, "RETIRED"),
     )
+    second_root = w.ROOT.successor(2, [w.OPERATOR.public_key, w.OPERATOR_2.public_key])
     for name, what, record, operators in (
         ("record-key", "an Ed25519 key", w.key_record(w.ORDERS), (w.OPERATOR,)),
         ("record-key-ml-dsa-44", "an ML-DSA-44 key", w.key_record(w.ORDERS_PQ), (w.OPERATOR,)),
         ("record-key-retired", "its second version: retired", retired, (w.OPERATOR,)),
         ("record-key-two-operators", "two signatures", retired, (w.OPERATOR, w.OPERATOR_2)),
         ("record-schema", "today's event schema, pinned", w.schema_pin(), (w.OPERATOR,)),
+        (
+            "record-root",
+            "the second trust root: two of two",
+            second_root,
+            (w.OPERATOR, w.OPERATOR_2),
+        ),
     ):
         made[name] = (what, w.signed(record, *operators))
     return made

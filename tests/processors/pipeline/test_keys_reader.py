@@ -1,11 +1,14 @@
 """Key records: counted from their arrival, kept before they count, given back to a broker."""
 
+from dataclasses import replace
+from hashlib import sha256
+
 import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND
 
 from sealtrail.errors import UnavailableError
-from sealtrail.records import Directory
+from sealtrail.records import Directory, Revocation
 from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.memory import MemoryKeys, MemoryPublisher
 from sealtrail_processor.model import RawMessage
@@ -83,3 +86,57 @@ def test_a_broker_that_has_them_gets_none() -> None:
     made = reader(keys)
     made.refresh()
     assert made.restore(MemoryPublisher()) == 0
+
+
+def test_operators_change_and_what_they_signed_before_stays() -> None:
+    key = world.signed(world.key_record(world.ORDERS))
+    root = world.signed(
+        world.ROOT.successor(1, [world.OPERATOR_2.public_key]), world.OPERATOR, world.OPERATOR_2
+    )
+    late = world.key_record(world.BILLING, "billing")
+    keys = MemoryKeys(
+        unread=[
+            message(0, key, world.NOW),
+            message(1, root, world.NOW + SECOND),
+            message(2, world.signed(late), world.NOW + 2 * SECOND),
+            message(3, world.signed(late, world.OPERATOR_2), world.NOW + 3 * SECOND),
+        ]
+    )
+    made = reader(keys)
+    made.refresh()
+    assert [r.offset for r in keys.records] == [0, 1, 3]
+    assert made.rejected == 1
+    assert made.directory.key(ORDERS, world.NOW) is not None
+    billing = world.BILLING.public_key.fingerprint
+    assert made.directory.key(billing, world.NOW + 2 * SECOND) is None
+    assert made.directory.key(billing, world.NOW + 3 * SECOND) is not None
+    # A worker that starts anew comes to the same answers from the store alone.
+    again = reader(MemoryKeys(records=keys.records))
+    assert again.directory.roots.newest == made.directory.roots.newest
+    assert again.directory.key(billing, world.NOW + 3 * SECOND) == late
+    # Copies of what counted are no offence, whoever the operators are now.
+    keys.unread = [message(9, key, world.NOW + 9 * SECOND), message(10, root, world.NOW)]
+    made.refresh()
+    assert (made.rejected, made.generation) == (1, 3)
+
+
+def test_an_older_record_that_is_replayed_changes_nothing() -> None:
+    first = world.key_record(world.ORDERS)
+    ended = replace(
+        first,
+        version=2,
+        previous=sha256(first.encode()).digest(),
+        revocation=Revocation(world.NOW, "COMPROMISED"),
+    )
+    keys = MemoryKeys(
+        unread=[
+            message(0, world.signed(first), world.NOW),
+            message(1, world.signed(ended), world.NOW + SECOND),
+            message(2, world.signed(first), world.NOW + 2 * SECOND),
+            message(3, None, world.NOW + 3 * SECOND),
+        ]
+    )
+    made = reader(keys)
+    made.refresh()
+    assert made.directory.key(ORDERS, world.NOW + 9 * SECOND) == ended
+    assert reader(MemoryKeys(records=keys.records)).directory.key(ORDERS, 2**62) == ended
