@@ -96,7 +96,9 @@ class Line:
     def chain(self, partition: int = 0) -> Chain:
         """A chain signed by hand."""
         files = sorted((self.pipeline.folder / "keys").glob(f"{PRODUCER}*.pem"))
-        return Chain(keyring.open_all([str(f) for f in files], ProducerSettings()), PRODUCER, partition)
+        return Chain(
+            keyring.open_all([str(f) for f in files], ProducerSettings()), PRODUCER, partition
+        )
 
     # -- looking --------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from sealtrail.findings import PARKED_CODES, Code, Disposition
 from sealtrail.records import SignedRecord
 from sealtrail.settings import load
 from sealtrail_producer import Trail, keyring
-from sealtrail_producer.authority import Authority
+from sealtrail_producer.authority import Authority, topic_key
 from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class Scene:
     def register(self, record: Record, *operators: Signer) -> None:
         """Put a record on the topic of keys, signed by the operator or by whoever is given."""
         signed = SignedRecord.sign(record, operators or [self.operator()])
-        self.publish("provenance.keys", record.fingerprint.hex().encode(), signed.encode())
+        self.publish("provenance.keys", topic_key(record), signed.encode())
 
     def register_schema(self, subject: str, schema: str) -> int:
         """Put a schema into the registry, which takes it from anybody; its id."""
