@@ -75,6 +75,10 @@ NEXT: Final = {
         "The chain belongs to another producer or instance: two processes with copied state, or a "
         "forger; compare producer and instance with the chain's own."
     ),
+    Code.CRASH_LOOP: (
+        "It ended the worker each time: keep the bytes for a report, and replay it on a version "
+        "that is mended, or dismiss it."
+    ),
     Code.UNKNOWN_KEY: (
         "It waits for a key record and is released by itself: `sealtrail keys register` where the "
         "operators are, if the key is its producer's; else dismiss it."
