@@ -8,6 +8,7 @@ from sealtrail.findings import Code
 
 # The steps of docs/wire-format.md, "Validation".
 STEPS: Final = {
+    0: "not looked at",
     1: "size and framing",
     2: "envelope",
     3: "signatures",
