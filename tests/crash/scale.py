@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         team.settled()
         team.say(f"{len(team.members)} workers share {PARTITIONS} partitions")
         sent = load(team, options)
-        figures = verdict.judge(pipeline, sent)
+        figures = {"costs": team.costs()} | verdict.judge(pipeline, sent)
     return figures | report(team, figures, embedded=options.embedded)
 
 

@@ -9,6 +9,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import psutil
 from tests.conftest import free_ports
 from tests.crash.harness import PRODUCER, Failed, Pipeline
 
@@ -40,6 +41,13 @@ class Member:
     name: str
     port: int
     process: subprocess.Popen[bytes]
+
+    def metrics(self) -> dict[str, float]:
+        """Its counters without labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as reply:
+            lines = reply.read().decode().splitlines()
+        pairs = (line.split(" ") for line in lines if "{" not in line and not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
 
     def owned(self) -> list[int]:
         """Partitions that it says it has."""
@@ -83,6 +91,26 @@ class Team:
     def restart(self, member: Member) -> None:
         """As its supervisor does."""
         member.process = self._spawn(member.name, member.port)
+
+    def costs(self) -> dict[str, float]:
+        """What flushes took since the workers that live now began, and how large they were."""
+        cpu = spent = flushes = events = 0.0
+        for member in self.members:
+            told = member.metrics()
+            times = psutil.Process(member.process.pid).cpu_times()
+            cpu += times.user + times.system
+            spent += told.get("sealtrail_flush_seconds_sum", 0.0)
+            flushes += told.get("sealtrail_flushes_total", 0.0)
+            events += told.get("sealtrail_events_total", 0.0)
+        if not flushes:
+            return {}
+        return {
+            "flushes": flushes,
+            "events_per_flush": round(events / flushes, 1),
+            "ms_per_flush": round(spent / flushes * 1e3, 1),
+            # Imports and what runs beside the stream included.
+            "worker_cpu_ms_per_flush": round(cpu / flushes * 1e3, 1),
+        }
 
     def positions(self) -> dict[int, int]:
         """How far readers see each partition."""
