@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,9 @@ def judge(
 
 def main(run: Callable[[Any], dict[str, Any]], options: Any) -> int:
     """Run a scenario; print its figures as the last line, and say by the status whether it held."""
+    # Whoever is asked to stop takes the processes of the scenario along.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         figures = run(options)
     except Failed as failure:
