@@ -9,7 +9,7 @@
   ALONE times, and has left nothing in the store, is quarantined unread.
 - Who was killed while it waited for the store counts for care alone, and so does who had more than
   one message in hand: a kill from outside finds other messages each time, a poisonous one itself.
-- Messages that are judged and wait for a commit beside others (`together`) are in hand no more.
+- A thread that commits flushes of several partitions (`together`) has all of them in hand.
 """
 
 from __future__ import annotations
@@ -33,18 +33,25 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from sealtrail_processor.model import RawMessage
+    from sealtrail_processor.model import Flush, RawMessage
     from sealtrail_processor.store import Row, Store
 
 ALONE = 3
-PAGE = mmap.PAGESIZE
-_STATE = 8
-_OFFSETS = struct.Struct("<QQ")
-_NAMES = struct.Struct("<HHH")
+# A slot: phase (1 byte), count of ranges and lengths of two names, the names, the ranges.
+SLOTS, _SLOT = 64, 4096
 _MAGIC = b"STMARK1\n"
-_AT = _STATE + 8
-_NAMES_AT = _AT + _OFFSETS.size
+PAGE = len(_MAGIC) + SLOTS * _SLOT
+_NAMES = struct.Struct("<HHH")
+_OFFSETS = struct.Struct("<QQ")
+_RANGE = struct.Struct("<HQQ")
+_NAME = 300
+_NAMES_AT = 1
 _TEXT_AT = _NAMES_AT + _NAMES.size
+_RANGES_AT = _TEXT_AT + 2 * _NAME
+_OFFSETS_AT = _RANGES_AT + 2
+_RANGES = (_SLOT - _RANGES_AT) // _RANGE.size
+# Phase of a death that several messages, partitions or threads may be to blame for.
+SHARED = "SHARED"
 
 
 class Phase(IntEnum):
@@ -55,6 +62,9 @@ class Phase(IntEnum):
     WAIT = 2
     # An exception that no outside can bring about: the worker ends itself.
     FAULT = 3
+
+
+_ACTIVE = (Phase.WORK, Phase.WAIT, Phase.FAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ class Suspicion:
         made = cls()
         for death in deaths:
             made.until = max(made.until, death.last + 1)
-            if death.first == death.last and death.phase != Phase.WAIT.name:
+            if death.first == death.last and death.phase in (Phase.WORK.name, Phase.FAULT.name):
                 made.alone[death.first] = made.alone.get(death.first, 0) + 1
         return made
 
@@ -105,7 +115,7 @@ class Suspicion:
 
 
 class Mark:
-    """What the process is at; only the thread that works on messages moves it.
+    """What the process is at; a slot for each thread that works on messages.
 
     Args:
         page: PAGE bytes; of a file where it is to outlive the process.
@@ -114,39 +124,71 @@ class Mark:
     def __init__(self, page: bytearray | mmap.mmap) -> None:
         self._page = page
         self._page[: len(_MAGIC)] = _MAGIC
-        self._log: Log | None = None
-        self._thread = 0
+        self._slots: dict[int, int] = {}
+        self._logs: dict[int, Log] = {}
+        self._lock = threading.Lock()
 
     def working(self, log: Log, first: int, last: int) -> Self:
-        """Take messages in hand, for a `with` block."""
-        self._page[_STATE] = Phase.IDLE
-        self._thread = threading.get_ident()
-        if log != self._log:
-            names = (log.log_id.encode()[:1024], log.topic.encode()[:1024])
-            _NAMES.pack_into(self._page, _NAMES_AT, log.partition, *map(len, names))
-            text = b"".join(names)
-            self._page[_TEXT_AT : _TEXT_AT + len(text)] = text
-            self._log = log
-        _OFFSETS.pack_into(self._page, _AT, first, last)
-        self._page[_STATE] = Phase.WORK
+        """Take messages of a partition in hand, for a `with` block."""
+        slot = self._slot()
+        self._page[slot] = Phase.IDLE
+        if self._logs.get(slot) != log:
+            self._name(slot, log, 1)
+            _RANGE.pack_into(self._page, slot + _RANGES_AT, log.partition, first, last)
+            self._logs[slot] = log
+        else:
+            _OFFSETS.pack_into(self._page, slot + _OFFSETS_AT, first, last)
+        self._page[slot] = Phase.WORK
         return self
+
+    def holding(self, flushes: Sequence[Flush]) -> Self:
+        """Take flushes of several partitions in hand, for a `with` block."""
+        slot = self._slot()
+        self._page[slot] = Phase.IDLE
+        self._logs.pop(slot, None)
+        # Those that find no room are searched for by their neighbours' deaths.
+        held = flushes[:_RANGES]
+        self._name(slot, held[0].log, len(held))
+        for number, flush in enumerate(held):
+            at = slot + _RANGES_AT + number * _RANGE.size
+            first = flush.judged[0].message.offset
+            _RANGE.pack_into(self._page, at, flush.log.partition, first, flush.last_offset)
+        self._page[slot] = Phase.WORK
+        return self
+
+    def _slot(self) -> int:
+        """Where the calling thread writes."""
+        thread = threading.get_ident()
+        slot = self._slots.get(thread)
+        if slot is None:
+            with self._lock:
+                # More threads than slots share the last one: it says too little, never too much.
+                slot = len(_MAGIC) + min(len(self._slots), SLOTS - 1) * _SLOT
+                self._slots[thread] = slot
+        return slot
+
+    def _name(self, slot: int, log: Log, count: int) -> None:
+        names = (log.log_id.encode()[:_NAME], log.topic.encode()[:_NAME])
+        _NAMES.pack_into(self._page, slot + _NAMES_AT, count, *map(len, names))
+        text = b"".join(names)
+        self._page[slot + _TEXT_AT : slot + _TEXT_AT + len(text)] = text
 
     def at(self, first: int, last: int) -> None:
         """Of the messages in hand, these."""
-        _OFFSETS.pack_into(self._page, _AT, first, last)
+        _OFFSETS.pack_into(self._page, self._slot() + _OFFSETS_AT, first, last)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """The store is asked: who dies now was probably killed."""
-        # Other threads that ask say nothing about the messages in hand.
-        waits = self._page[_STATE] == Phase.WORK and self._thread == threading.get_ident()
-        if waits:
-            self._page[_STATE] = Phase.WAIT
+        slot = self._slots.get(threading.get_ident())
+        waits = slot is not None and self._page[slot] == Phase.WORK
+        if slot is not None and waits:
+            self._page[slot] = Phase.WAIT
         try:
             yield
         finally:
-            if waits:
-                self._page[_STATE] = Phase.WORK
+            if slot is not None and waits:
+                self._page[slot] = Phase.WORK
 
     def __enter__(self) -> Self:
         return self
@@ -159,12 +201,13 @@ class Mark:
     ) -> None:
         # Errors of ours are answers of the outside; they are tried again and kill nobody.
         known = error is None or isinstance(error, SealtrailError)
-        self._page[_STATE] = Phase.IDLE if known else Phase.FAULT
+        self._page[self._slot()] = Phase.IDLE if known else Phase.FAULT
 
     def absolve(self) -> None:
         """The process is about to end for another reason than the messages in hand."""
-        if self._page[_STATE] != Phase.FAULT:
-            self._page[_STATE] = Phase.IDLE
+        for slot in self._slots.values():
+            if self._page[slot] != Phase.FAULT:
+                self._page[slot] = Phase.IDLE
 
 
 class Marks:
@@ -198,7 +241,7 @@ class Marks:
             ) from None
 
     def collect(self, record: Callable[[Death], None]) -> int:
-        """Hand over what dead workers' marks say, then remove them; how many deaths.
+        """Hand over what dead workers' marks say, then remove them; how many had any in hand.
 
         Raises:
             SealtrailError: it was not recorded; what is left will be found again.
@@ -208,10 +251,10 @@ class Marks:
             with contextlib.suppress(FileNotFoundError), _held(path) as descriptor:
                 if descriptor is None:
                     continue
-                death = read_mark(os.pread(descriptor, PAGE, 0), path.stem)
-                if death is not None:
+                deaths = read_mark(os.pread(descriptor, PAGE, 0), path.stem)
+                for death in deaths:
                     record(death)
-                    found += 1
+                found += bool(deaths)
                 path.unlink()
         return found
 
@@ -272,17 +315,27 @@ def _held(path: Path) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def read_mark(data: bytes, name: str) -> Death | None:
-    """What a mark says; None when its worker had nothing in hand, or it is no whole mark."""
+def read_mark(data: bytes, name: str) -> list[Death]:
+    """What a mark says; nothing when its worker had nothing in hand, or it is no whole mark."""
     if len(data) < PAGE or not data.startswith(_MAGIC):
-        return None
-    phase = data[_STATE]
-    if phase not in (Phase.WORK, Phase.WAIT, Phase.FAULT):
-        return None
-    first, last = _OFFSETS.unpack_from(data, _AT)
-    partition, log_id, topic = _NAMES.unpack_from(data, _NAMES_AT)
-    text = data[_TEXT_AT : _TEXT_AT + log_id + topic]
-    log = Log(
-        text[:log_id].decode(errors="replace"), text[log_id:].decode(errors="replace"), partition
-    )
-    return Death(log, first, last, Phase(phase).name, name)
+        return []
+    slots = range(len(_MAGIC), len(_MAGIC) + SLOTS * _SLOT, _SLOT)
+    active = {slot: Phase(data[slot]) for slot in slots if data[slot] in _ACTIVE}
+    # Of two threads that worked when the process died either may be to blame.
+    several = sum(phase is Phase.WORK for phase in active.values()) > 1
+    return [
+        death
+        for slot, phase in active.items()
+        for death in _deaths(data[slot : slot + _SLOT], phase, f"{name}/{slot}", several=several)
+    ]
+
+
+def _deaths(slot: bytes, phase: Phase, name: str, *, several: bool) -> Iterator[Death]:
+    count, log_id, topic = _NAMES.unpack_from(slot, _NAMES_AT)
+    text = slot[_TEXT_AT : _TEXT_AT + log_id + topic]
+    names = text[:log_id].decode(errors="replace"), text[log_id:].decode(errors="replace")
+    shared = count > 1 or (several and phase is Phase.WORK)
+    for number in range(min(count, _RANGES)):
+        partition, first, last = _RANGE.unpack_from(slot, _RANGES_AT + number * _RANGE.size)
+        kind = SHARED if shared else phase.name
+        yield Death(Log(*names, partition), first, last, kind, f"{name}/{partition}")

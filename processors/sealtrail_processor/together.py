@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
+    from sealtrail_processor.breaker import Mark
     from sealtrail_processor.model import Log, RawMessage, Sink
     from sealtrail_processor.partition import Partition, Step
     from sealtrail_processor.ports import Clock, Ledger
@@ -42,21 +43,24 @@ class Together:
         now: microseconds since 1970.
         refresh_keys: reads the keys topic to the end that it has now; called in the flush thread.
         in_flush_thread: runs something in the flush thread.
+        mark: says what is in hand.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the worker names them
         self,
         sink: Sink,
         ledger: Ledger,
         now: Clock,
         refresh_keys: Callable[[], None],
         in_flush_thread: Callable[..., Future[None]],
+        mark: Mark,
     ) -> None:
         self._sink = sink
         self._ledger = ledger
         self._now = now
         self._refresh_keys = refresh_keys
         self._in_flush_thread = in_flush_thread
+        self._mark = mark
 
     def process(self, work: Work) -> None:
         """Judge and commit messages of some partitions of one topic.
@@ -77,7 +81,9 @@ class Together:
                 begun = self._in_flush_thread(self._begin, work, receipts, steps, alone, locks)
                 begun.result()
                 if steps:
-                    self._sink.write_together([step.flush for step in steps])
+                    flushes = [step.flush for step in steps]
+                    with self._mark.holding(flushes):
+                        self._sink.write_together(flushes)
             except OneByOne:
                 alone += [(step.partition, step.messages) for step in steps]
                 _undo(steps)

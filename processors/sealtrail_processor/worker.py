@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Partitions that are loaded at a time when they are assigned.
+LOADERS = 4
 UPKEEP_S = 0.5
 WATCH_S = 2.0
 BUSY_S = 900.0
@@ -98,7 +100,12 @@ class Worker:
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._lanes = ThreadPoolExecutor(settings.flush_lanes, thread_name_prefix="lane")
         self._together = Together(
-            outside.sink, outside.ledger, outside.now, self.refresh_keys, self.in_flush_thread
+            outside.sink,
+            outside.ledger,
+            outside.now,
+            self.refresh_keys,
+            self.in_flush_thread,
+            outside.marks.own,
         )
         self._busy = Busy(self.status)
         self._stop = threading.Event()
@@ -168,21 +175,21 @@ class Worker:
             self._loaded = True
             self.refresh_keys()
             self.outside.keys.restore(self.outside.publisher)
-            self._timers.recall(self._told())
         self.collect_deaths()
         for number in set(self.partitions) - set(wanted):
             self.partitions.pop(number).close()
         log_id = self.outside.broker.log_id(topic)
         deaths = self.outside.ledger.deaths(log_id, topic)
-        cursors = {}
-        for number in wanted:
-            self.outside.ledger.settle(number)
-            partition = self._load(Log(log_id, topic, number))
-            partition.suspect(deaths)
-            self.partitions[number] = partition
-            cursors[number] = partition.next_offset
+        # Another worker may have told of gaps meanwhile.
+        self._timers.recall(self._told(topic, wanted))
+        with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as loaders:
+            # Each is a handful of questions to the store: nobody is served while they are asked.
+            logs = [Log(log_id, topic, number) for number in wanted]
+            for partition in loaders.map(self._load, logs):
+                partition.suspect(deaths)
+                self.partitions[partition.log.partition] = partition
         self._assigned()
-        return cursors
+        return {number: self.partitions[number].next_offset for number in wanted}
 
     def collect_deaths(self) -> None:
         """Bring what dead workers had in hand into the store, where all read it.
@@ -194,20 +201,24 @@ class Worker:
         if found:
             log.warning("%d workers died with messages in hand", found)
 
-    def _told(self) -> list[bytes]:
+    def _told(self, topic: str, numbers: Sequence[int]) -> list[bytes]:
         rows = self.outside.store.query(
-            "SELECT finding_id FROM findings WHERE code IN ('GAP', 'STALLED_CHAIN')"
+            "SELECT finding_id FROM findings WHERE code IN ('GAP', 'STALLED_CHAIN') "
+            "AND topic = {topic:String} AND partition IN {numbers:Array(UInt16)}",
+            {"topic": topic, "numbers": list(numbers)},
         )
         return [bytes(row[0]) for row in rows]
 
     def _load(self, log_: Log) -> Partition:
+        self.outside.ledger.settle(log_.partition)
         before = self.partitions.get(log_.partition)
         # Rebalances take partitions away and give them back: what was not moved on is kept.
         if before is not None:
             # A lane may still wait for a commit of it.
             with before.lock:
                 same = before.log == log_
-                if same and self.outside.ledger.cursor(log_) == before.next_offset:
+                # None: nothing of this log is committed yet.
+                if same and (self.outside.ledger.cursor(log_) or 0) == before.next_offset:
                     before.closed = False
                     return before
         ports = Ports(

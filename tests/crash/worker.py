@@ -79,9 +79,18 @@ class PoisonedSink:
 
     def write(self, flush: Any) -> None:
         """Sink.write."""
+        self._die_of(flush)
+        self._sink.write(flush)
+
+    def write_together(self, flushes: Any) -> None:
+        """Sink.write_together."""
+        for flush in flushes:
+            self._die_of(flush)
+        self._sink.write_together(flushes)
+
+    def _die_of(self, flush: Any) -> None:
         if any(j.refused is None and self._text in (j.message.value or b"") for j in flush.judged):
             os.kill(os.getpid(), signal.SIGKILL)
-        self._sink.write(flush)
 
 
 def poison(kind: str, text: bytes) -> None:

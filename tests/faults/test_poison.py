@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 SETTINGS = {"SEALTRAIL_SESSION_TIMEOUT_S": "6", "SEALTRAIL_PACE_BYTES": "0"}
 HONEST = 2_000
-# How often a worker may die: with others in hand once, then alone.
-DEATHS = {"examined": ALONE, "raised": ALONE, "written": 1 + ALONE}
+# How often a worker may die: alone with it, and before that with others in hand, or while another
+# thread worked, which might have been to blame.
+DEATHS = {"examined": 1 + ALONE, "raised": ALONE, "written": 2 + ALONE}
 STATUS = {
     "examined": -signal.SIGSEGV,
     "raised": EXIT_FAILED,
@@ -78,11 +79,12 @@ def test_a_message_that_kills_is_quarantined_and_the_rest_goes_on(
 
         supervisor.until(lambda: found() == 1 and pipeline.committed() == HONEST, 240)
         supervisor.stop()
-        assert supervisor.ended == {STATUS[poison]: DEATHS[poison]}, supervisor.ended
+        assert set(supervisor.ended) == {STATUS[poison]}
+        deaths = supervisor.ended[STATUS[poison]]
+        assert ALONE <= deaths <= DEATHS[poison]
         held = pipeline.sealtrail("quarantine", "list", "--code", "CRASH_LOOP", "--json")
         assert len(held.splitlines()) == 1
         law = conservation.check(pipeline.folder)
         assert law.differences == []
         assert law.dispositions["quarantined"] == 1
-        deaths = sum(supervisor.ended.values())
         happened(f"{poison}: {deaths} deaths, then CRASH_LOOP; {HONEST} honest events stored")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -33,9 +33,10 @@ class Rows:
     """A store that is asked little: remembers inserts, answers with nothing."""
 
     inserted: list[tuple[str, Any]] = field(default_factory=list)
+    answers: dict[str, list[Any]] = field(default_factory=dict)
 
     def query(self, sql: str, parameters: Any = None) -> list[Any]:
-        return []
+        return next((rows for begin, rows in self.answers.items() if sql.startswith(begin)), [])
 
     def insert(self, table: str, columns: Any, rows: Any, token: str) -> None:
         self.inserted += [(table, dict(zip(columns, row, strict=True))) for row in rows]
@@ -205,6 +206,27 @@ def test_other_workers_are_told_how_far_chains_have_come(house: House) -> None:
     house.heads.there = False
     house.worker.process(1, house.append(producer.send()))
     assert len(house.heads_publisher.sent) == 1
+
+
+def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> None:
+    producer = world.Producer()
+    house.worker.assign(world.TOPIC, [1])
+    first, _, third = producer.send(), producer.send(), producer.send()
+    house.worker.process(1, house.append(first, third))
+    house.worker.status.lag = 0
+    house.now += 60 * SECOND
+    house.look_around()
+    [(_, told)] = house.store.inserted
+
+    heir = House()
+    heir.ledger, heir.broker, heir.now = house.ledger, house.broker, house.now
+    heir.worker.outside = replace(heir.worker.outside, ledger=house.ledger, broker=house.broker)  # type: ignore[arg-type] # the part of it that counts
+    heir.store.answers = {"SELECT finding_id FROM findings": [(told["finding_id"],)]}
+    heir.worker.assign(world.TOPIC, [1])
+    heir.worker.status.lag = 0
+    heir.look_around()
+    assert heir.worker.partitions[1].chains.by_id
+    assert heir.store.inserted == []
 
 
 def test_another_broker_is_noticed_without_messages(house: House) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.contract import world
 from tests.processors.pipeline.scenes import Scene, raw
 
 from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail.findings import Disposition
 from sealtrail_processor import partition as partition_module
 from sealtrail_processor.breaker import (
     ALONE,
@@ -27,7 +29,7 @@ from sealtrail_processor.breaker import (
     WaitingStore,
     read_mark,
 )
-from sealtrail_processor.model import Log
+from sealtrail_processor.model import Flush, Judged, Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,16 +110,63 @@ def test_only_faults_of_ours_stay_on_the_mark(raised: Exception | None, phase: s
     except (UnavailableError, ZeroDivisionError):
         pass
     mark.absolve()
-    found = read_mark(bytes(page), "m")
-    assert (None if found is None else found.phase) == phase
+    assert [d.phase for d in read_mark(bytes(page), "m")] == ([phase] if phase else [])
 
 
 def test_leaving_for_another_reason_blames_no_message() -> None:
     page = bytearray(PAGE)
     with Mark(page).working(LOG, 4, 6) as mark:
-        assert read_mark(bytes(page), "m") == Death(LOG, 4, 6, "WORK", "m")
+        assert read_mark(bytes(page), "m") == [Death(LOG, 4, 6, "WORK", "m/8/1")]
         mark.absolve()
-        assert read_mark(bytes(page), "m") is None
+        assert read_mark(bytes(page), "m") == []
+
+
+def flush(partition: int, *offsets: int) -> Flush:
+    log = Log("cluster-1", world.TOPIC, partition)
+    judged = [Judged(raw(n, b""), 0, "RECEIPT", Disposition.QUARANTINED) for n in offsets]
+    return Flush(log, 0, tuple(judged))
+
+
+def test_who_dies_with_several_partitions_in_hand_blames_none_of_them_alone() -> None:
+    page = bytearray(PAGE)
+    with Mark(page).holding([flush(1, 7), flush(2, 3, 4, 8)]):
+        found = read_mark(bytes(page), "m")
+    assert [(d.log.partition, d.first, d.last) for d in found] == [(1, 7, 7), (2, 3, 8)]
+    assert {d.phase for d in found} == {"SHARED"}
+    assert len({d.mark for d in found}) == 2
+    suspicion = Suspicion.of(found[:1] * 5)
+    assert suspicion == Suspicion(until=8)
+    with Mark(page).holding([flush(1, 7)]):
+        assert [d.phase for d in read_mark(bytes(page), "m")] == ["WORK"]
+
+
+def test_of_two_threads_that_worked_neither_is_blamed_alone_unless_it_says_so() -> None:
+    page = bytearray(PAGE)
+    mark = Mark(page)
+    both = Barrier(2)
+
+    def lane() -> None:
+        with mark.holding([flush(2, 5)]):
+            both.wait()
+            both.wait()
+            raise ZeroDivisionError
+
+    with ThreadPoolExecutor(1) as other, mark.working(LOG, 1, 1):
+        ended = other.submit(lane)
+        both.wait()
+        assert {d.phase for d in read_mark(bytes(page), "m")} == {"SHARED"}
+        both.wait()
+        assert isinstance(ended.exception(), ZeroDivisionError)
+        phases = {d.log.partition: d.phase for d in read_mark(bytes(page), "m")}
+    assert phases == {1: "WORK", 2: "FAULT"}
+
+
+def test_more_partitions_than_a_slot_has_room_for() -> None:
+    page = bytearray(PAGE)
+    with Mark(page).holding([flush(n, n) for n in range(1000)]):
+        found = read_mark(bytes(page), "m")
+    assert len(found) > 100
+    assert all(d.log.partition == d.first for d in found)
 
 
 def test_the_store_is_waited_for_in_a_phase_of_its_own() -> None:
@@ -191,9 +240,8 @@ class Loop:
             except Killed:
                 self.deaths += 1
                 assert self.deaths < 20
-                found = read_mark(bytes(self.scene.page), f"w-{self.deaths}")
-                assert found is not None
-                self.scene.ledger.record_death(found)
+                for found in read_mark(bytes(self.scene.page), f"w-{self.deaths}"):
+                    self.scene.ledger.record_death(found)
             else:
                 return
 

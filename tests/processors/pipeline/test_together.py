@@ -49,7 +49,12 @@ class Pair:
         self.parts = [first, Partition(log, first.ports, rules, self.scene.caps)]
         self.makers = [world.Producer(), self.other()]
         self.together = Together(
-            self.scene.ledger, self.scene.ledger, lambda: self.scene.now, lambda: None, at_once
+            self.scene.ledger,
+            self.scene.ledger,
+            lambda: self.scene.now,
+            lambda: None,
+            at_once,
+            self.scene.mark,
         )
 
     @staticmethod
