@@ -68,6 +68,20 @@ test-integration: $(READY) ## Run the whole pipeline with every attack hidden in
 catalogue: $(READY) ## Throw all 84 rows of tests/catalogue.toml at the system and print what happened (ROWS="A1 B3")
 	@$(BIN)/python -m tests.catalogue $(ROWS)
 
+# Of the next two: what must be shown in full; CI runs smaller ones.
+EVENTS ?= 1000000
+FORGERIES ?= 1000
+EDITS ?= 1000
+SEED ?= 1
+
+.PHONY: forgeries
+forgeries: $(READY) ## Hide seeded forgeries of all kinds in honest events: all found and named, no false alarm (EVENTS FORGERIES SEED)
+	@$(BIN)/python -m tests.attacks.forgeries $(EVENTS) $(FORGERIES) $(SEED)
+
+.PHONY: edits
+edits: $(READY) ## Edit rows and drop parts of a full store at random: all located by the audit, and its speed (EVENTS EDITS SEED)
+	@$(BIN)/python -m tests.attacks.make_edits $(EVENTS) $(EDITS) $(SEED)
+
 .PHONY: crash-test
 crash-test: $(READY) ## Kill the worker and the broker during 100,000 events: nothing lost, nothing doubled (ARGS="EVENTS KILLS SEED")
 	$(BIN)/python -m tests.crash.run $(ARGS)

@@ -6,10 +6,10 @@ import random
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -183,6 +183,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         row = item.get_closest_marker("row")
         if row is not None:
             item.user_properties += [("row", name) for name in row.args]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, Any]:
+    """Nothing is skipped: a test that does not run has not passed."""
+    report = yield
+    if report.skipped:
+        report.outcome, report.longrepr = (
+            "failed",
+            f"{item.nodeid} was skipped: mend it, or remove it",
+        )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Nor is a whole file."""
+    report = yield
+    if report.skipped:
+        report.outcome, report.longrepr = "failed", f"{collector.nodeid} was skipped"
+    return report
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ judged like any other.
 
 from __future__ import annotations
 
+import logging
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,12 @@ import aiokafka.consumer.fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
+from sealtrail_processor import inflate
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
 
 # Before each batch: base offset (8 bytes), then the length of what follows (Kafka protocol,
 # "Record Batch").
@@ -46,6 +51,10 @@ class Batch:
         return getattr(self._batch, name)
 
     def __iter__(self) -> Iterator[Any]:
+        tombstones = inflate.bomb(self._data)
+        if tombstones is not None:
+            log.warning("a record batch could inflate beyond %d bytes: refused", inflate.MAX_BYTES)
+            return tombstones
         # All at once: half of a batch must not be handed over twice.
         try:
             return iter(list(self._batch))

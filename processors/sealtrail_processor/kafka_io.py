@@ -272,6 +272,10 @@ def raw_message(message: Message) -> RawMessage:
     )
 
 
+# What may wait for the broker in memory.
+QUEUE_KBYTES = 64 * 1024
+
+
 class KafkaPublisher:
     """Publishes with an idempotent producer; `offer` never waits.
 
@@ -302,6 +306,8 @@ class KafkaPublisher:
                 "acks": "all",
                 "linger.ms": 5,
                 "queue.buffering.max.messages": self._queue,
+                # Copies of refused messages may be large, and the broker away for long.
+                "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "message.max.bytes": 9 * 2**20,
                 "delivery.timeout.ms": round(self._timeout_s * 1000),
             },

@@ -231,6 +231,7 @@ class MemoryPublisher:
     sent: list[Outgoing] = field(default_factory=list)
     room: int = 1_000_000
     away: bool = False
+    failed: int = 0
 
     def offer(self, message: Outgoing) -> bool:
         """Publisher.offer."""

@@ -54,6 +54,15 @@ class Metrics:
             ["topic", "result"],
             registry=it,
         )
+        self.alerts_held = Counter(
+            "sealtrail_alerts_held", "Alerts above the limit of a minute", ["code"], registry=it
+        )
+        self.undelivered = Gauge(
+            "sealtrail_undelivered", "Alerts and copies that no broker took", registry=it
+        )
+        self.quarantine_bytes = Counter(
+            "sealtrail_quarantine_bytes", "Bytes of refused messages that are kept", registry=it
+        )
         self.clock_jump = Gauge(
             "sealtrail_clock_jump_seconds",
             "How far the machine's clock was set since the start of the worker, which ignores it",
@@ -72,6 +81,8 @@ class Metrics:
         for judged in flush.judged:
             self.messages.labels(judged.disposition.value).inc()
             size += len(judged.message.value or b"")
+            if judged.refused is not None:
+                self.quarantine_bytes.inc(len(judged.message.value or b""))
             if judged.batch is not None and judged.disposition.value in ("accepted", "released"):
                 events += len(judged.batch.occurred_at)
             for finding in judged.findings:

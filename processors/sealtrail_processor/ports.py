@@ -99,7 +99,9 @@ class Outgoing:
 
 
 class Publisher(Protocol):
-    """Where messages go out."""
+    """Where messages go out. failed: how many of those offered were given up."""
+
+    failed: int
 
     def offer(self, message: Outgoing) -> bool:
         """Queue a message and return at once; False when the queue is full and it was dropped."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sealtrail.findings import Disposition
 from sealtrail_processor import alerts, rows
+from sealtrail_processor.alert_rate import AlertRate
 from sealtrail_processor.ports import Outgoing
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Reports:
         metrics: counts them.
         alerts_topic, quarantine_topic: their topics.
         now: the time, microseconds since 1970.
+        alerts_per_minute: of each code; 0 for no limit.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names them
@@ -47,6 +49,7 @@ class Reports:
         alerts_topic: str,
         quarantine_topic: str,
         now: Clock,
+        alerts_per_minute: int = 0,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -54,6 +57,7 @@ class Reports:
         self._alerts_topic = alerts_topic
         self._quarantine_topic = quarantine_topic
         self._now = now
+        self._rate = AlertRate(alerts_per_minute)
 
     def write(
         self,
@@ -105,7 +109,13 @@ class Reports:
         self._alert(flush.log, found)
 
     def _alert(self, log_: Log, found: Sequence[tuple[int, Finding, str, int]]) -> None:
-        for message in alerts.messages(self._alerts_topic, log_, found):
+        now, told = self._now(), []
+        for entry in found:
+            if self._rate.take(entry[1].code, now):
+                told.append(entry)
+            else:
+                self._metrics.alerts_held.labels(entry[1].code.value).inc()
+        for message in alerts.messages(self._alerts_topic, log_, told):
             self._offer(message)
 
     def _copy(self, log_: Log, judged: Judged) -> Outgoing:

@@ -58,6 +58,13 @@ class WorkerSettings(CommonSettings):
         default=100_000, ge=0, description="events whose leaf hashes the linker keeps in memory"
     )
 
+    alerts_per_minute: int = Field(
+        default=600,
+        ge=0,
+        description="alerts of one code that go out in a minute; all findings stay in the store; "
+        "0: no limit",
+    )
+
     store_views: Name = Field(default="provenance", description="database of the views for people")
     store_policy: Name = Field(
         default="hot_cold", description="storage policy with the volumes hot and cold"

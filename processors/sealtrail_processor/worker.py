@@ -118,6 +118,7 @@ class Worker:
             alerts_topic=settings.alerts_topic,
             quarantine_topic=settings.quarantine_topic,
             now=outside.now,
+            alerts_per_minute=settings.alerts_per_minute,
         )
         self._heads = Heads(
             outside.heads, outside.heads_publisher, settings.heads_topic, settings.heads_max
@@ -354,6 +355,7 @@ class Worker:
 
     def _step(self) -> None:
         self.metrics.clock_jump.set(self.outside.clock_jump() / 1e6)
+        self.metrics.undelivered.set(self.outside.publisher.failed)
         if not self._loaded or not self.status.ready:
             return
         # In the flush thread, so that neither keys nor chains change under a flush. When that is

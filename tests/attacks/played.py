@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from tests.attacks.play import ATTACKS
 from tests.scenarios.conservation import check
 
@@ -43,6 +44,8 @@ class Played:
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     audit: dict[str, Any] = field(default_factory=dict)
     conservation: Report = field(default_factory=Report)
+    # Addresses at which the worker waits for others.
+    listening: list[str] = field(default_factory=list)
     stopped: int | None = None
     stop_s: float = 0
 
@@ -149,16 +152,23 @@ def played_out(scene: Scene) -> None:
 
 def look(scene: Scene) -> Played:
     """Ask what a user would ask, then end the worker."""
-    seen = Played(scene, scene.kept["halfway"])
+    seen = Played(scene, scene.kept.get("halfway", []))
     seen.found = scene.sql(_FOUND)
     seen.open = scene.sql("SELECT * FROM provenance.open_findings")
     rows = scene.sql(_FATES)
     seen.fates = {(int(r["partition"]), int(r["offset"])): r for r in rows}
     scene.settle(seen.fates)
     seen.quarantine = scene.quarantine()
+    seen.listening = listening(scene.worker_pid())
     began = time.monotonic()
     seen.stopped = scene.stop_worker()
     seen.stop_s = time.monotonic() - began
-    seen.audit = scene.ask("audit", "store", codes=(0, 1))
+    seen.audit = scene.ask("audit", "store", codes=(0, 1), timeout_s=3600)
     seen.conservation = check(scene.folder)
     return seen
+
+
+def listening(pid: int) -> list[str]:
+    """Addresses at which a process listens."""
+    found = psutil.Process(pid).net_connections("inet")
+    return [f"{c.laddr.ip}" for c in found if c.status == psutil.CONN_LISTEN]

@@ -79,11 +79,21 @@ class Pipeline:
     def _command(self, *args: str) -> list[str]:
         return [str(Path(sys.executable).parent / "sealtrail"), *args]
 
+    def call(
+        self, *args: str, env: Mapping[str, str] = NOTHING
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end, whatever that is."""
+        return subprocess.run(
+            self._command(*args),
+            env=self.env | dict(env),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def sealtrail(self, *args: str, expect: int = 0) -> str:
         """Run the command; its standard output."""
-        done = subprocess.run(
-            self._command(*args), env=self.env, capture_output=True, text=True, check=False
-        )
+        done = self.call(*args)
         if done.returncode != expect:
             printed = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
             raise Failed(f"sealtrail {' '.join(args)}: exit {done.returncode}\n{printed}")

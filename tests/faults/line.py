@@ -38,11 +38,13 @@ class Line:
 
     # -- worker ---------------------------------------------------------------
 
-    def start(self, crash_at: str = "") -> subprocess.Popen[bytes]:
-        """Start a worker; with crash_at it kills itself there once."""
-        marker = self.pipeline.folder / f"crashed-{crash_at}"
-        marker.unlink(missing_ok=True)
-        self.worker = self.pipeline.worker(crash_at)
+    def start(self, crash_at: str = "", **settings: str) -> subprocess.Popen[bytes]:
+        """Start a worker; with crash_at it kills itself there once, settings are its own."""
+        if crash_at:
+            (self.pipeline.folder / f"crashed-{crash_at}").unlink(missing_ok=True)
+            self.worker = self.pipeline.crashing(crash_at)
+        else:
+            self.worker = self.pipeline.worker(**settings)
         return self.worker
 
     def stop(self) -> float:
@@ -84,6 +86,18 @@ class Line:
         feeder = self.feed(events, rate)
         feeder.communicate(timeout=120)
         assert feeder.returncode == 0
+
+    def send_until(self, done: Callable[[], bool], timeout_s: float = 120) -> None:
+        """Send a few events at a time, so that there are many flushes, until something holds."""
+        end = time.monotonic() + timeout_s
+        while not done():
+            assert time.monotonic() < end, "not in time"
+            self.send(60)
+
+    def died(self, process: subprocess.Popen[bytes]) -> None:
+        """Send events until a worker has killed itself."""
+        self.send_until(lambda: process.poll() is not None)
+        assert process.returncode == -signal.SIGKILL
 
     def publish(self, value: bytes, partition: int = 0) -> None:
         """Put a message on the topic by hand."""

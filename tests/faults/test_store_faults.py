@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
 
 
-def behind(line: Line, gateway: Gateway) -> None:
-    """Start a worker whose store is the gateway."""
-    line.pipeline.env["SEALTRAIL_STORE_URL"] = gateway.url
-    try:
-        line.start()
-    finally:
-        del line.pipeline.env["SEALTRAIL_STORE_URL"]
-
-
 def store_url(line: Line) -> str:
     return conservation.variables(line.pipeline.folder)["SEALTRAIL_STORE_URL"]
 
@@ -46,12 +37,12 @@ def test_e4_inserts_that_end_half_way(line: Line, happened: Say) -> None:
         return seen[insert.table] in (2, 3)
 
     with Gateway(store_url(line), cut) as gateway:
-        behind(line, gateway)
-        line.send(2_000, rate=500)
+        line.start(store_url=gateway.url)
+        wanted = {"ingest", "dispositions", "batches", "payloads", "commits"}
+        line.send_until(lambda: wanted <= {insert.table for insert in gateway.broken})
         line.drained()
         line.stop()
         tables = {insert.table for insert in gateway.broken}
-    assert {"ingest", "dispositions", "batches", "payloads", "commits"} <= tables
     happened(f"{len(gateway.broken)} inserts broken off in {sorted(tables)}; {line.law()}")
 
 
@@ -100,11 +91,10 @@ def test_e5_too_many_parts(line: Line, happened: Say) -> None:
 @pytest.mark.row("E6", "E8")
 def test_e6_e8_what_each_insert_says(line: Line, happened: Say) -> None:
     with Gateway(store_url(line)) as gateway:
-        behind(line, gateway)
-        line.send(2_000, rate=500)
+        line.start(store_url=gateway.url)
+        line.send_until(lambda: len(gateway.inserts) > 30)
         line.drained()
         line.stop()
-    assert len(gateway.inserts) > 20
     by_token: dict[tuple[str, str], set[str]] = {}
     for insert in gateway.inserts:
         assert insert.token, insert
@@ -133,8 +123,7 @@ def test_e7_a_flush_done_again_after_the_window(line: Line, happened: Say) -> No
         line.sql(f"SYSTEM STOP MERGES sealtrail.{table}")
     try:
         crashing = line.start("before-commit")
-        line.send(1_500, rate=500)
-        assert crashing.wait(60) == -signal.SIGKILL
+        line.died(crashing)
         line.start()
         line.drained()
         line.stop()
@@ -151,8 +140,7 @@ def test_e7_a_flush_done_again_after_the_window(line: Line, happened: Say) -> No
 @pytest.mark.parametrize("point", POINTS)
 def test_e12_killed_between_two_steps(line: Line, point: str, happened: Say) -> None:
     crashing = line.start(point)
-    line.send(800, rate=400)
-    assert crashing.wait(60) == -signal.SIGKILL
+    line.died(crashing)
     line.start()
     line.drained()
     line.stop()

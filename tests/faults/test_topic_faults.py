@@ -65,15 +65,8 @@ def test_e16_the_registry_is_away(line: Line, happened: Say) -> None:
 @pytest.mark.row("E20")
 def test_e20_nobody_takes_the_alerts(line: Line, happened: Say) -> None:
     (port,) = free_ports(1)
-    changed = {
-        # No broker takes a topic of such a name.
-        "SEALTRAIL_ALERTS_TOPIC": "no such topic",
-        "SEALTRAIL_HEALTH_PORT": str(port),
-    }
-    line.pipeline.env.update(changed)
-    line.start()
-    line.pipeline.env["SEALTRAIL_HEALTH_PORT"] = "0"
-    del line.pipeline.env["SEALTRAIL_ALERTS_TOPIC"]
+    # No broker takes a topic of such a name.
+    line.start(alerts_topic="no such topic", health_port=str(port))
     before = line.number("SELECT count() FROM findings FINAL")
     bad = 300
     began = time.monotonic()

@@ -149,22 +149,34 @@ class Scene:
         """State folder of everything."""
         return self.stack.state_dir
 
-    def run(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-        """Run `sealtrail`; its standard output."""
-        done = subprocess.run(
+    def call(
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `sealtrail` to its end, whatever that is."""
+        return subprocess.run(
             [*SEALTRAIL, *arguments],
-            env=self.stack.env,
+            env=self.stack.env | dict(env or {}),
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=timeout_s,
         )
+
+    def run(self, *arguments: str, codes: tuple[int, ...] = (0,), **more: Any) -> str:
+        """Run `sealtrail`; its standard output. More: as `call` takes it."""
+        done = self.call(*arguments, **more)
         assert done.returncode in codes, f"{arguments}: {done.returncode}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    def ask(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
+    def ask(self, *arguments: str, codes: tuple[int, ...] = (0,), **more: Any) -> Any:
         """Run `sealtrail ... --json`; its answer."""
-        return json.loads(self.run(*arguments, "--json", codes=codes).strip().splitlines()[-1])
+        said = self.run(*arguments, "--json", codes=codes, **more)
+        return json.loads(said.strip().splitlines()[-1])
+
+    def worker_pid(self) -> int:
+        """Of the worker that runs."""
+        assert self._worker is not None
+        return self._worker.pid
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         """What `sealtrail sql` answers."""

@@ -1,6 +1,7 @@
 """Entry point of `sealtrail`: options for all commands, errors, exit codes."""
 
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Sequence
@@ -86,6 +87,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command line of this process."""
+    # Keys and passphrases lie in memory: what crashes must not leave them on disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     sys.exit(run())
 
 

@@ -281,6 +281,29 @@ def test_a_full_queue_never_holds_up_ingest() -> None:
     reports(MemoryPublisher(room=0), Table()).committed(scene.told[0])
 
 
+def test_a_flood_of_findings_is_no_flood_of_alerts() -> None:
+    table, publisher, metrics = Table(), MemoryPublisher(), Metrics()
+    now = [world.NOW // 60_000_000 * 60_000_000]
+    told = Reports(
+        table,  # type: ignore[arg-type] # what reports use of a store
+        publisher,
+        metrics,
+        alerts_topic="alerts",
+        quarantine_topic="quarantine",
+        now=lambda: now[0],
+        alerts_per_minute=3,
+    )
+    gaps = [(n, Finding(Code.GAP, "missing", world.digest("c"), n), "default") for n in range(10)]
+    told.write(LOG, gaps, "timer")
+    told.write(LOG, [(0, Finding(Code.FORK, "two", world.digest("c"), 1), "default")], "timer")
+    assert (len(table.rows), len(publisher.sent)) == (11, 4)
+    held = metrics.registry.get_sample_value("sealtrail_alerts_held_total", {"code": "GAP"})
+    assert held == 7
+    now[0] += 60_000_000
+    told.write(LOG, gaps[:2], "timer")
+    assert len(publisher.sent) == 6
+
+
 def test_findings_of_no_flush_are_rows_at_once() -> None:
     table, publisher = Table(), MemoryPublisher()
     finding = Finding(Code.GAP, "batches 1 to 2 missing", world.digest("c"), 1)

@@ -1,0 +1,66 @@
+"""D6: the clock of a worker's machine is set while it runs, by an hour, both ways."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.line import Line
+
+    Say = Callable[[str], None]
+
+JUMPS_S = (3_600, -3_600, 0)
+WAIT_S = 6
+
+
+def library() -> str:
+    (found,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    return str(found)
+
+
+@pytest.mark.row("D6")
+def test_d6_the_workers_clock_is_set(line: Line, happened: Say) -> None:
+    file = line.pipeline.folder / "faketime"
+    file.write_text("+0")
+    fake = {
+        "LD_PRELOAD": library(),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_CACHE_DURATION": "1",
+        # Setting a clock moves no monotonic one.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    line.pipeline.env.update(fake)
+    try:
+        line.start(stalled_heartbeats="2", orphan_window_s="20", gap_settle_s="10")
+    finally:
+        for name in fake:
+            del line.pipeline.env[name]
+    line.send(100)
+    line.drained()
+    feeder = line.feed(2_000, 80)
+    for jump in JUMPS_S:
+        fresh = file.with_suffix(".new")
+        fresh.write_text(f"{jump:+d}")
+        fresh.replace(file)
+        time.sleep(WAIT_S)
+    feeder.communicate(timeout=120)
+    assert feeder.returncode == 0
+    line.drained()
+    log = (line.pipeline.folder / "processes.log").read_text(errors="replace")
+    line.stop()
+    # The clock was really set, and the worker says so.
+    assert "clock was set by" in log
+    assert line.findings() == []
+    arrivals = line.number(
+        "SELECT max(abs(dateDiff('second', arrival, signed_at))) FROM provenance.events"
+    )
+    assert arrivals < 600
+    jumps = ", ".join(f"{jump / 3600:+.0f} h" for jump in JUMPS_S)
+    happened(f"clock set to {jumps}: no finding, no arrival displaced; {line.law()}")
