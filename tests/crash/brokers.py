@@ -10,8 +10,8 @@ instances through the SDK, while
 At the end: each event once in the views, every link verified, batches of each chain in the order of
 their numbers, the conservation law holds, `audit store` is clean.
 
-Options: --events 200000 --away 60. Prints a line per fault and ends with one line of JSON; exit
-status 1 if anything is wrong.
+Options: --events 200000 --away 60 --session 6. Prints a line per fault and ends with one
+line of JSON; exit status 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ BROKERS, WORKERS, PARTITIONS = 3, 2, 4
 TOPIC = "provenance.events"
 SETTINGS = {
     "SEALTRAIL_PARTITIONS": str(PARTITIONS),
-    "SEALTRAIL_SESSION_TIMEOUT_S": "6",
     "SEALTRAIL_LINKS_REBUILD_S": "3600",
     "SEALTRAIL_CLOSE_S": "300",
     # What is sent while no broker takes it.
@@ -184,7 +183,8 @@ class Scenario:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """The whole scenario; figures of it."""
-    with Pipeline(SETTINGS, brokers=BROKERS) as pipeline:
+    session = {"SEALTRAIL_SESSION_TIMEOUT_S": str(options.session)}
+    with Pipeline(SETTINGS | session, brokers=BROKERS) as pipeline:
         team = Team(pipeline, PARTITIONS, random.Random(options.seed))
         for _ in range(WORKERS):
             team.join()
@@ -230,6 +230,7 @@ def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make broker-test")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--away", type=float, default=60.0)
+    parser.add_argument("--session", type=float, default=6.0, help="on a busy machine: more")
     parser.add_argument("--seed", type=int, default=1)
     return verdict.main(run, parser.parse_args(args))
 
