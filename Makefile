@@ -104,14 +104,37 @@ format: $(READY) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --no-header --no-strip-extras --no-emit-index-url --no-emit-find-links pyproject.toml
+	--no-annotate --no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
 
 .PHONY: lock
 lock: ## Resolve pyproject.toml anew into the hash-pinned requirements/*.txt
-	$(COMPILE) --extra dev --constraint requirements/versions.in --output-file requirements/all.txt
-	$(COMPILE) --constraint requirements/all.txt --output-file requirements/base.txt
+	$(COMPILE) pyproject.toml --extra dev --constraint requirements/versions.in --output-file requirements/all.txt
+	$(COMPILE) pyproject.toml --constraint requirements/all.txt --output-file requirements/base.txt
+	echo hatchling | $(COMPILE) - --constraint requirements/all.txt --output-file requirements/build.txt
 	for extra in producer processor auditor local signers; do \
-		$(COMPILE) --extra $$extra --constraint requirements/all.txt --output-file requirements/$$extra.txt; done
+		$(COMPILE) pyproject.toml --extra $$extra --constraint requirements/all.txt --output-file requirements/$$extra.txt; done
+
+# docker compose, or the older docker-compose; a deployment of its own for three of each.
+COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+COMPOSE_ENV = deploy/compose/$(if $(CLUSTER),cluster,single).env
+# Never root: who calls make as root gets the user of sealtrail_local/compose.py.
+COMPOSE_UID := $(shell id -u | sed 's/^0$$/10001/')
+
+.PHONY: secrets
+secrets: $(READY) ## Make passwords and certificates for docker-compose.yml (deploy/secrets), or renew what is due
+	@$(BIN)/python -m sealtrail_local.compose deploy/secrets
+
+.PHONY: up
+up: secrets ## Start all in containers: Kafka, registry, ClickHouse, workers, Grafana (CLUSTER=1: three of each; ARGS="--scale worker=3")
+	SEALTRAIL_UID=$(COMPOSE_UID) $(COMPOSE) --env-file $(COMPOSE_ENV) up --build --detach $(ARGS)
+
+.PHONY: down
+down: ## Stop the containers; what they stored stays (CLUSTER=1 as for up)
+	SEALTRAIL_UID=$(COMPOSE_UID) $(COMPOSE) --env-file $(COMPOSE_ENV) down $(ARGS)
+
+.PHONY: compose-check
+compose-check: $(READY) ## Check docker-compose.yml for every profile, and what it mounts
+	$(BIN)/python -m pytest -q tests/local/test_compose.py $(PYTEST)
 
 .PHONY: server-sums
 server-sums: $(READY) ## Fetch Kafka and Apicurio as their pom.xml name them, and pin the SHA-256 of each file anew

@@ -10,6 +10,8 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXTRAS = ("base", "producer", "processor", "auditor", "local", "signers", "all")
+# And what the Dockerfile builds with.
+FILES = (*EXTRAS, "build")
 
 
 def locked(extra: str) -> list[tuple[Requirement, int]]:
@@ -26,20 +28,20 @@ def declared(extra: str) -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("extra", FILES)
 def test_every_requirement_is_one_version_with_hashes(extra: str) -> None:
     for requirement, hashes in locked(extra):
         assert hashes > 0, requirement
         assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), requirement
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("extra", FILES)
 def test_no_file_names_an_index_or_a_place(extra: str) -> None:
     text = (PROJECT / "requirements" / f"{extra}.txt").read_text()
     assert not re.search(r"://|^-(?!-hash)|--(?!hash)| @ |file:", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("extra", EXTRAS[:-1])
+@pytest.mark.parametrize("extra", FILES)
 def test_an_extra_has_the_versions_of_the_whole(extra: str) -> None:
     whole = {(r.name, str(r.specifier)) for r, _ in locked("all")}
     assert {(r.name, str(r.specifier)) for r, _ in locked(extra)} <= whole

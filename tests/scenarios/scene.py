@@ -308,19 +308,14 @@ class Scene:
         sent: Sent | None = None,
     ) -> None:
         """Put a message on a topic."""
-        if self._wire is None:
-            bootstrap = self.stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"]
-            self._wire = Producer(
-                {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0}
-                | {"message.max.bytes": 9_000_000}
-            )
+        wire = self.producer()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             assert error is None, error
             if sent is not None:
                 sent.offset = message.offset() or 0
 
-        self._wire.produce(
+        wire.produce(
             topic,
             value,
             key,
@@ -328,7 +323,17 @@ class Scene:
             headers=list(headers),
             on_delivery=delivered,
         )
-        self._wire.poll(0)
+        wire.poll(0)
+
+    def producer(self) -> Producer:
+        """Whoever can reach the brokers."""
+        if self._wire is None:
+            bootstrap = self.stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"]
+            self._wire = Producer(
+                {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0}
+                | {"message.max.bytes": 9_000_000, "log_level": 0}
+            )
+        return self._wire
 
     def publish_nameless(self, topic: str, partition: int, value: bytes) -> int:
         """Put a message on a topic that has a header whose name is no UTF-8; its offset."""

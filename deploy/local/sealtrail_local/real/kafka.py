@@ -93,11 +93,15 @@ def _cluster(settings: LocalSettings) -> str:
     """Id of the cluster, made once: part of every `log_id`."""
     file = settings.state_dir / "kafka" / "cluster-id"
     if not file.exists():
-        # As Kafka makes them: 16 random bytes; it refuses one that looks like an option.
-        made = "-"
-        while made.startswith("-"):
-            made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         fresh = file.with_suffix(".new")
-        fresh.write_text(made, encoding="ascii")
+        fresh.write_text(new_cluster_id(), encoding="ascii")
         fresh.replace(file)
     return file.read_text(encoding="ascii")
+
+
+def new_cluster_id() -> str:
+    """As Kafka makes them: 16 random bytes; it refuses one that looks like an option."""
+    while True:
+        made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not made.startswith("-"):
+            return made

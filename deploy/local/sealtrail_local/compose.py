@@ -1,0 +1,122 @@
+"""`make secrets`: passwords and certificates for docker-compose.yml, in deploy/secrets.
+
+- What is there stays: passwords for ever, certificates until half of their life is over. Run again,
+  it adds what is missing and renews what is due.
+- Each file can be read by its owner alone. Containers get passwords as variables, which Compose
+  reads from here; keys of certificates are mounted, which is why ours run as the same user.
+"""
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sealtrail_local.certs.folder import Folder
+from sealtrail_local.real import kafka
+
+STORE_USERS: Final = ("admin", "writer", "analyst", "auditor", "alerting", "dashboard")
+BROKERS: Final = ("kafka-1", "kafka-2", "kafka-3")
+CLIENTS: Final = ("bootstrap", "worker", "orders", "billing")
+CA_LIFE: Final = timedelta(days=365)
+LIFE: Final = timedelta(days=30)
+# For those who call make as root: containers are somebody else all the same.
+NOBODY: Final = 10_001
+
+
+def make(folder: Path, now: datetime) -> list[str]:
+    """Make what is missing; the names of what was made.
+
+    Args:
+        folder: deploy/secrets.
+        now: from when on certificates hold.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    passwords = {name: _password(folder, f"store-{name}") for name in STORE_USERS}
+    objects, cluster, interserver, grafana = (
+        _password(folder, name) for name in ("objects", "store-cluster", "store-servers", "grafana")
+    )
+    identity = _kept(folder / "kafka-cluster-id", kafka.new_cluster_id)
+    files: dict[str, Mapping[str, str]] = {
+        "clickhouse.env": {
+            **{
+                f"SEALTRAIL_{name.upper()}_SHA256": hashlib.sha256(word.encode()).hexdigest()
+                for name, word in passwords.items()
+            },
+            "CLICKHOUSE_CLUSTER_SECRET": cluster,
+            "CLICKHOUSE_INTERSERVER_PASSWORD": interserver,
+            "COLD_S3_KEY": "sealtrail",
+            "COLD_S3_SECRET": objects,
+        },
+        "objects.env": {"MINIO_ROOT_USER": "sealtrail", "MINIO_ROOT_PASSWORD": objects},
+        "setup.env": {"SEALTRAIL_STORE_PASSWORD": passwords["admin"]},
+        "worker.env": {"SEALTRAIL_STORE_PASSWORD": passwords["writer"]},
+        "grafana.env": {
+            "GF_SECURITY_ADMIN_PASSWORD": grafana,
+            "STORE_DASHBOARD_PASSWORD": passwords["dashboard"],
+        },
+        "kafka.env": {"BROKER_CLUSTER": identity},
+    }
+    made = [name for name, values in files.items() if _env(folder / name, values)]
+    made += _certificates(Folder(folder / "certs"), now)
+    if os.getuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, NOBODY, 0)
+    return made
+
+
+def _password(folder: Path, name: str) -> str:
+    return _kept(folder / f"{name}.password", lambda: secrets.token_urlsafe(24))
+
+
+def _certificates(certs: Folder, now: datetime) -> list[str]:
+    if not certs.bundle.exists():
+        certs.init(now, CA_LIFE)
+    there = {issued.name: issued for issued in certs.issued(now)}
+    made = []
+    for name in (*BROKERS, *CLIENTS):
+        found = there.get(name)
+        if found is not None and not found.problem:
+            left = found.certificate.not_valid_after_utc - now
+            if left > LIFE / 2:
+                continue
+        hosts = [name, "localhost", "127.0.0.1"] if name in BROKERS else []
+        certs.issue(name, hosts, now, LIFE)
+        made.append(name)
+    return made
+
+
+def _kept(file: Path, make_it: Callable[[], str]) -> str:
+    if not file.exists():
+        _write(file, make_it())
+    return file.read_text(encoding="ascii")
+
+
+def _env(file: Path, values: Mapping[str, str]) -> bool:
+    text = "".join(f"{name}={value}\n" for name, value in values.items())
+    if file.exists() and file.read_text(encoding="ascii") == text:
+        return False
+    _write(file, text)
+    return True
+
+
+def _write(file: Path, text: str) -> None:
+    fresh = file.with_name(f"{file.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as content:
+        content.write(text)
+    fresh.replace(file)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make them in the folder that is named, and say which."""
+    (folder,) = arguments
+    made = make(Path(folder), datetime.now(UTC).replace(microsecond=0))
+    sys.stdout.write(f"made in {folder}: {', '.join(made)}\n" if made else "all is there\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,263 @@
+"""docker-compose.yml and what it mounts: checked as far as that goes without an engine."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+
+from sealtrail_local import compose
+from sealtrail_local.certs.folder import Folder
+from sealtrail_processor.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+# Where no Docker is installed, Debian's docker-compose (requirements/debian.txt) reads the same.
+COMMANDS = (("docker", "compose"), ("docker-compose",))
+PROFILES = ("single", "cluster")
+CLUSTER_ONLY = {"kafka-2", "kafka-3", "clickhouse-2", "clickhouse-3"}
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+def compose_command() -> tuple[str, ...]:
+    for command in COMMANDS:
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "version"], capture_output=True, check=False)
+            if done.returncode == 0:
+                return command
+    raise AssertionError("neither `docker compose` nor docker-compose is installed")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `docker compose config` reads, with secrets of its own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copy(ROOT / "docker-compose.yml", folder)
+    shutil.copy(ROOT / "Dockerfile", folder)
+    shutil.copytree(
+        ROOT / "deploy", folder / "deploy", ignore=shutil.ignore_patterns("secrets", "local")
+    )
+    compose.make(folder / "deploy" / "secrets", NOW)
+    return folder
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def config(request: pytest.FixtureRequest, checkout: Path) -> dict[str, Any]:
+    """What Compose makes of it for a profile."""
+    env_file = f"deploy/compose/{request.param}.env"
+    # Its own variables would win over the file's.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("COMPOSE", "SEALTRAIL"))}
+    done = subprocess.run(
+        [*compose_command(), "--env-file", env_file, "config"],
+        cwd=checkout,
+        env=clean | {"SEALTRAIL_UID": "10001"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    # One that is not set is a warning and an empty string.
+    assert "variable is not set" not in done.stderr
+    found: dict[str, Any] = yaml.safe_load(done.stdout)
+    found["profile"] = request.param
+    return found
+
+
+def test_every_profile_is_whole(config: dict[str, Any]):
+    there = set(config["services"])
+    wanted = {"kafka-1", "registry", "clickhouse-1", "objects", "setup", "worker", "producer"}
+    assert wanted | {"prometheus", "grafana"} <= there
+    if config["profile"] == "cluster":
+        assert there >= CLUSTER_ONLY
+
+
+def test_nobody_is_root_and_no_root_file_system_is_written(config: dict[str, Any]):
+    for name, service in config["services"].items():
+        assert service["user"].split(":")[0] not in {"", "0", "root"}, name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+
+
+def test_every_service_has_limits_and_is_looked_after(config: dict[str, Any]):
+    for name, service in config["services"].items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert limits["cpus"], name
+        assert limits["memory"], name
+        # It ends by itself.
+        if name != "setup":
+            assert service["healthcheck"]["test"], name
+            assert service["restart"] == "unless-stopped", name
+
+
+def test_images_have_versions(config: dict[str, Any]):
+    for name, service in config["services"].items():
+        image = service["image"]
+        if "build" not in service:
+            assert re.search(r":[^:/]*\d+\.\d+\.\d+[^:/]*$", image), (name, image)
+        elif "args" in service["build"]:
+            assert re.search(r":.*\d", service["build"]["args"]["BASE"]), (name, image)
+
+
+def test_the_servers_are_those_of_the_local_stack(config: dict[str, Any]):
+    for service, room, artifact in (
+        ("kafka-1", "kafka", "kafka_2.13"),
+        ("registry", "registry", "apicurio-registry-app"),
+    ):
+        pom = (ROOT / "deploy" / room / "pom.xml").read_text()
+        version = re.search(rf"<artifactId>{artifact}</artifactId>\s*<version>(.*?)<", pom)
+        assert version is not None
+        base = config["services"][service]["build"]["args"]["BASE"]
+        assert base.endswith(f":{version[1]}")
+
+
+def test_only_the_loopback_is_published(config: dict[str, Any]):
+    for name, service in config["services"].items():
+        for port in service.get("ports", []):
+            host = port["host_ip"] if isinstance(port, dict) else port.split(":")[0]
+            assert host == "127.0.0.1", name
+    assert config["networks"]["backend"]["internal"] is True
+
+
+def test_everything_that_is_mounted_is_there(config: dict[str, Any], checkout: Path):
+    for name, service in config["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
+            if source.startswith("/"):
+                assert Path(source).exists(), (name, source)
+                mode = volume["read_only"] if isinstance(volume, dict) else volume.endswith(":ro")
+                assert mode, (name, source)
+            else:
+                assert source in config["volumes"], (name, source)
+
+
+def test_the_operators_key_is_in_one_container(config: dict[str, Any]):
+    holders = {
+        name
+        for name, service in config["services"].items()
+        for volume in service.get("volumes", [])
+        if (volume["source"] if isinstance(volume, dict) else volume.split(":")[0]) == "operator"
+    }
+    assert holders == {"setup"}
+
+
+def test_brokers_get_all_that_their_configuration_asks_for(config: dict[str, Any]):
+    asked = set()
+    for file in ("server.properties", "secure.properties"):
+        asked |= set(re.findall(r"\$\{env:(\w+)\}", (ROOT / "deploy/kafka" / file).read_text()))
+    asked |= set(re.findall(r"\$\{?(BROKER_\w+)\}?", (ROOT / "deploy/kafka/run.sh").read_text()))
+    brokers = [n for n in config["services"] if n.startswith("kafka-")]
+    for name in brokers:
+        given = config["services"][name]["environment"]
+        missing = asked - given.keys() - {"BROKER_FORMAT"}
+        assert not missing, (name, missing)
+        if config["profile"] == "cluster" or name == "kafka-1":
+            assert f"{given['BROKER_ID']}@{name}:9093" in given["BROKER_VOTERS"]
+
+
+def test_clickhouse_gets_all_that_its_configuration_asks_for(config: dict[str, Any]):
+    for name, service in config["services"].items():
+        if not name.startswith("clickhouse-"):
+            continue
+        asked = set()
+        for volume in service["volumes"]:
+            source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
+            if source.endswith(".xml"):
+                root = ET.fromstring(Path(source).read_text())  # noqa: S314 - our own
+                assert root.tag == "clickhouse"
+                asked |= {e.attrib["from_env"] for e in root.iter() if "from_env" in e.attrib}
+        assert asked
+        assert asked <= service["environment"].keys(), name
+
+
+# -- secrets ---------------------------------------------------------------------------------
+
+
+def test_secrets_are_private_random_and_stay(tmp_path: Path):
+    folder = tmp_path / "secrets"
+    assert "worker.env" in compose.make(folder, NOW)
+    before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    for file in before:
+        if file.name != "ca.pem":
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    words = [f.read_text() for f in folder.glob("*.password")]
+    assert len(set(words)) == len(words) >= 9
+    assert min(map(len, words)) >= 32
+    assert compose.make(folder, NOW) == []
+    assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
+    other = tmp_path / "other"
+    compose.make(other, NOW)
+    assert not set(words) & {f.read_text() for f in other.glob("*.password")}
+
+
+def test_the_store_knows_passwords_by_their_hash_alone(tmp_path: Path):
+    compose.make(tmp_path, NOW)
+    text = (tmp_path / "clickhouse.env").read_text()
+    for name in compose.STORE_USERS:
+        word = (tmp_path / f"store-{name}.password").read_text()
+        assert f"SEALTRAIL_{name.upper()}_SHA256={sha256(word.encode()).hexdigest()}\n" in text
+        assert word not in text
+
+
+def test_certificates_are_renewed_when_half_of_their_life_is_over(tmp_path: Path):
+    compose.make(tmp_path, NOW)
+    names = {issued.name for issued in Folder(tmp_path / "certs").issued(NOW)}
+    assert names == {*compose.BROKERS, *compose.CLIENTS}
+    assert compose.make(tmp_path, NOW + timedelta(days=14)) == []
+    assert set(compose.make(tmp_path, NOW + timedelta(days=16))) == names
+
+
+# -- what looks on ---------------------------------------------------------------------------
+
+
+def test_panels_and_alerts_ask_for_metrics_that_a_worker_has():
+    metrics = Metrics()
+    for counter, labels in (
+        (metrics.messages, ["x"]),
+        (metrics.findings, ["x"]),
+        (metrics.links, ["x"]),
+        (metrics.published, ["x", "x"]),
+    ):
+        counter.labels(*labels)
+    text = generate_latest(metrics.registry).decode()
+    there = set(re.findall(r"^(sealtrail_\w+)", text, re.MULTILINE))
+    board = json.loads((ROOT / "deploy/grafana/dashboards/sealtrail.json").read_text())
+    asked = [t["expr"] for p in board["panels"] for t in p["targets"] if "expr" in t]
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+    asked += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    names = {name for text in asked for name in re.findall(r"\b(sealtrail_\w+)", text)}
+    assert len(names) > 8
+    assert names <= there
+
+
+def test_panels_ask_views_that_the_dashboards_user_may_read():
+    board = json.loads((ROOT / "deploy/grafana/dashboards/sealtrail.json").read_text())
+    sources = yaml.safe_load(
+        (ROOT / "deploy/grafana/provisioning/datasources/sealtrail.yml").read_text()
+    )
+    assert {p["datasource"]["uid"] for p in board["panels"]} == {
+        source["uid"] for source in sources["datasources"]
+    }
+    users = ET.fromstring((ROOT / "deploy/clickhouse/users.xml").read_text())  # noqa: S314 - our own
+    grants = "\n".join(q.text or "" for q in users.iterfind("./users/dashboard/grants/query"))
+    asked = {
+        view
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for view in re.findall(r"FROM (provenance\.\w+)", target.get("rawSql", ""))
+    }
+    assert asked
+    for view in asked:
+        assert f"GRANT SELECT, SHOW ON {view}\n" in f"{grants}\n"
