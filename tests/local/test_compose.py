@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (("docker", "compose"), ("docker-compose",))
 PROFILES = ("single", "cluster")
 CLUSTER_ONLY = {"kafka-2", "kafka-3", "clickhouse-2", "clickhouse-3"}
+ENDING = {"setup", "schemas"}
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
@@ -75,8 +76,8 @@ def config(request: pytest.FixtureRequest, checkout: Path) -> dict[str, Any]:
 
 def test_every_profile_is_whole(config: dict[str, Any]):
     there = set(config["services"])
-    wanted = {"kafka-1", "registry", "clickhouse-1", "objects", "setup", "worker", "producer"}
-    assert wanted | {"prometheus", "grafana"} <= there
+    wanted = {"kafka-1", "apicurio", "registry", "clickhouse-1", "objects", "worker", "producer"}
+    assert wanted | ENDING | {"prometheus", "grafana"} <= there
     if config["profile"] == "cluster":
         assert there >= CLUSTER_ONLY
 
@@ -95,8 +96,7 @@ def test_every_service_has_limits_and_is_looked_after(config: dict[str, Any]):
         limits = service["deploy"]["resources"]["limits"]
         assert limits["cpus"], name
         assert limits["memory"], name
-        # It ends by itself.
-        if name != "setup":
+        if name not in ENDING:
             assert service["healthcheck"]["test"], name
             assert service["restart"] == "unless-stopped", name
 
@@ -113,7 +113,7 @@ def test_images_have_versions(config: dict[str, Any]):
 def test_the_servers_are_those_of_the_local_stack(config: dict[str, Any]):
     for service, room, artifact in (
         ("kafka-1", "kafka", "kafka_2.13"),
-        ("registry", "registry", "apicurio-registry-app"),
+        ("apicurio", "registry", "apicurio-registry-app"),
     ):
         pom = (ROOT / "deploy" / room / "pom.xml").read_text()
         version = re.search(rf"<artifactId>{artifact}</artifactId>\s*<version>(.*?)<", pom)
@@ -166,6 +166,35 @@ def test_brokers_get_all_that_their_configuration_asks_for(config: dict[str, Any
             assert f"{given['BROKER_ID']}@{name}:9093" in given["BROKER_VOTERS"]
 
 
+def test_the_gate_gets_all_that_its_configuration_asks_for(config: dict[str, Any]):
+    asked = re.findall(r"\$\{(\w+)\}", (ROOT / "deploy/registry/gate.conf.template").read_text())
+    assert asked
+    assert set(asked) <= config["services"]["registry"]["environment"].keys()
+    # Whoever could reach it otherwise would need no name.
+    networks = {
+        name for name, service in config["services"].items() if "registry" in service["networks"]
+    }
+    assert networks == {"apicurio", "registry", "prometheus"}
+
+
+def test_each_has_the_certificates_of_the_names_that_it_comes_under(config: dict[str, Any]):
+    mounted = {
+        name: {
+            (v["target"] if isinstance(v, dict) else v.split(":")[1])
+            for v in service.get("volumes", [])
+        }
+        for name, service in config["services"].items()
+    }
+    for name, identities in (
+        ("setup", ["bootstrap"]),
+        ("schemas", ["operator"]),
+        ("worker", ["worker"]),
+        ("producer", ["orders", "billing"]),
+    ):
+        wanted = {f"/certs/{identity}.pem" for identity in (*identities, "ca")}
+        assert {m for m in mounted[name] if m.startswith("/certs/")} == wanted
+
+
 def test_clickhouse_gets_all_that_its_configuration_asks_for(config: dict[str, Any]):
     for name, service in config["services"].items():
         if not name.startswith("clickhouse-"):
@@ -214,7 +243,7 @@ def test_the_store_knows_passwords_by_their_hash_alone(tmp_path: Path):
 def test_certificates_are_renewed_when_half_of_their_life_is_over(tmp_path: Path):
     compose.make(tmp_path, NOW)
     names = {issued.name for issued in Folder(tmp_path / "certs").issued(NOW)}
-    assert names == {*compose.BROKERS, *compose.CLIENTS}
+    assert names == {*compose.SERVERS, *compose.CLIENTS}
     assert compose.make(tmp_path, NOW + timedelta(days=14)) == []
     assert set(compose.make(tmp_path, NOW + timedelta(days=16))) == names
 

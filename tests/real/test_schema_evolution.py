@@ -192,4 +192,4 @@ def test_messages_that_are_quicker_than_their_schema_wait_and_come_back_in_order
 
 
 def _of(chain: Chain) -> str:
-    return f"chain_id = unhex('{chain.chain_id.hex()}')"
+    return f"chain_id = '{chain.chain_id.hex()}'"

@@ -19,8 +19,8 @@ from sealtrail_local.certs.folder import Folder
 from sealtrail_local.real import kafka
 
 STORE_USERS: Final = ("admin", "writer", "analyst", "auditor", "alerting", "dashboard")
-BROKERS: Final = ("kafka-1", "kafka-2", "kafka-3")
-CLIENTS: Final = ("bootstrap", "worker", "orders", "billing")
+SERVERS: Final = ("kafka-1", "kafka-2", "kafka-3", "registry")
+CLIENTS: Final = ("bootstrap", "operator", "worker", "orders", "billing")
 CA_LIFE: Final = timedelta(days=365)
 LIFE: Final = timedelta(days=30)
 # For those who call make as root: containers are somebody else all the same.
@@ -77,13 +77,13 @@ def _certificates(certs: Folder, now: datetime) -> list[str]:
         certs.init(now, CA_LIFE)
     there = {issued.name: issued for issued in certs.issued(now)}
     made = []
-    for name in (*BROKERS, *CLIENTS):
+    for name in (*SERVERS, *CLIENTS):
         found = there.get(name)
         if found is not None and not found.problem:
             left = found.certificate.not_valid_after_utc - now
             if left > LIFE / 2:
                 continue
-        hosts = [name, "localhost", "127.0.0.1"] if name in BROKERS else []
+        hosts = [name, "localhost", "127.0.0.1"] if name in SERVERS else []
         certs.issue(name, hosts, now, LIFE)
         made.append(name)
     return made
