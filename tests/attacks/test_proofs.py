@@ -91,7 +91,7 @@ def test_a12_f8_proofs_of_other_shapes(happened: Say) -> None:
         said = [case for case in wrong if not refused(*case)]
         assert said == []
         tried += len(wrong)
-    for first, second in ((0, 7), (3, 7), (7, 7), (4, 6)):
+    for first, second in ((1, 7), (3, 7), (5, 7), (4, 6)):
         good = merkle.consistency_proof(LEAVES[:second], first)
         old, new = merkle.root(LEAVES[:first]), merkle.root(LEAVES[:second])
         for sizes in ((first + 1, second), (second + 1, second), (-1, second)):
