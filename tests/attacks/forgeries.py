@@ -24,6 +24,7 @@ from tests.attacks.play import ATTACKS
 from tests.attacks.played import Played, look, played_out
 from tests.attacks.registry import ROWS
 from tests.crash.harness import HERE
+from tests.scenarios import conservation
 from tests.scenarios.scene import Scene
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Honest:
 def stored(scene: Scene) -> int:
     """Honest events that readers see."""
     query = f"SELECT count() AS n FROM provenance.events WHERE producer = '{PRODUCER}'"
-    return int(scene.sql(query)[0]["n"])
+    return int(conservation.query(conservation.variables(scene.folder), query)[0]["n"])
 
 
 def forgeries(scene: Scene) -> int:

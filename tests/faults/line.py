@@ -84,10 +84,10 @@ class Line:
     def send(self, events: int, rate: float = 0) -> None:
         """Send events and wait until the broker has them."""
         feeder = self.feed(events, rate)
-        feeder.communicate(timeout=120)
+        feeder.communicate(timeout=300)
         assert feeder.returncode == 0
 
-    def send_until(self, done: Callable[[], bool], timeout_s: float = 120) -> None:
+    def send_until(self, done: Callable[[], bool], timeout_s: float = 300) -> None:
         """Send a few events at a time, so that there are many flushes, until something holds."""
         end = time.monotonic() + timeout_s
         while not done():
@@ -124,14 +124,14 @@ class Line:
         """The one number that a query answers."""
         return self.pipeline.number(query)
 
-    def wait(self, done: Callable[[], bool], timeout_s: float = 60) -> None:
+    def wait(self, done: Callable[[], bool], timeout_s: float = 300) -> None:
         """Wait until something holds."""
         end = time.monotonic() + timeout_s
         while not done():
             assert time.monotonic() < end, "not in time"
             time.sleep(0.3)
 
-    def drained(self, timeout_s: float = 120) -> None:
+    def drained(self, timeout_s: float = 300) -> None:
         """Wait until all that was sent is visible, once."""
         assert self.worker is not None
         self.pipeline.wait_for("drain", self.sent, timeout_s, self.worker)

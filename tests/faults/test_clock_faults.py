@@ -50,7 +50,7 @@ def test_d6_the_workers_clock_is_set(line: Line, happened: Say) -> None:
         fresh.write_text(f"{jump:+d}")
         fresh.replace(file)
         time.sleep(WAIT_S)
-    feeder.communicate(timeout=120)
+    feeder.communicate(timeout=300)
     assert feeder.returncode == 0
     line.drained()
     log = (line.pipeline.folder / "processes.log").read_text(errors="replace")

@@ -47,7 +47,7 @@ def test_b10_killed_between_signing_and_sending(line: Line, happened: Say) -> No
         process.send_signal(signal.SIGKILL)
         process.wait()
     last = feeder(line, 200, 0)
-    last.communicate(timeout=120)
+    last.communicate(timeout=300)
     assert last.returncode == 0
     mine = "FROM provenance.events WHERE startsWith(instance, 'dying')"
     line.wait(

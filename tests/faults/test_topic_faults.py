@@ -73,11 +73,11 @@ def test_e20_nobody_takes_the_alerts(line: Line, happened: Say) -> None:
     for number in range(bad):
         line.publish(b"no batch %d" % number)
     line.send(500)
-    line.drained(60)
+    line.drained()
     line.wait(lambda: line.number("SELECT count() FROM findings FINAL") == before + bad)
     seconds = time.monotonic() - began
     told = ""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
         lines = [x for x in metrics.splitlines() if x.startswith("sealtrail_published_total")]
@@ -99,7 +99,7 @@ def test_e21_two_processes_with_one_identity(line: Line, happened: Say) -> None:
     time.sleep(1.0)
     two = line.pipeline.feeder("twin", 600, 200, line.pipeline.folder / "never")
     for feeder in (one, two):
-        feeder.communicate(timeout=120)
+        feeder.communicate(timeout=300)
         assert feeder.returncode == 0
     line.drained()
     line.stop()

@@ -150,7 +150,7 @@ class Scene:
         return self.stack.state_dir
 
     def call(
-        self, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 120
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 300
     ) -> subprocess.CompletedProcess[str]:
         """Run `sealtrail` to its end, whatever that is."""
         return subprocess.run(
@@ -171,7 +171,8 @@ class Scene:
     def ask(self, *arguments: str, codes: tuple[int, ...] = (0,), **more: Any) -> Any:
         """Run `sealtrail ... --json`; its answer."""
         said = self.run(*arguments, "--json", codes=codes, **more)
-        return json.loads(said.strip().splitlines()[-1])
+        # Not splitlines: text in the answer may hold line ends of other alphabets.
+        return json.loads(said.strip().split("\n")[-1])
 
     def worker_pid(self) -> int:
         """Of the worker that runs."""
@@ -214,7 +215,7 @@ class Scene:
         """The end of what the worker wrote."""
         return (self.folder / "worker.log").read_text(errors="replace")[-5000:]
 
-    def wait(self, what: str, done: Callable[[], Any], timeout_s: float = 90) -> None:
+    def wait(self, what: str, done: Callable[[], Any], timeout_s: float = 300) -> None:
         """Wait until something holds."""
         end = time.monotonic() + timeout_s
         while not done():
