@@ -39,6 +39,7 @@ from sealtrail_local.settings import LocalSettings
 
 _POLL_S: Final = 0.1
 _LOG_TAIL: Final = 5
+_TRANSPORT: Final = ("kafka_", "registry_")
 _PORT_WAIT_S: Final = 3.0
 
 
@@ -239,18 +240,18 @@ def _start(service: Service, launch: Launch, settings: LocalSettings) -> None:
 
 def environment(settings: LocalSettings) -> dict[str, str]:
     """Variables of whatever uses the stack."""
-    # How Kafka and registry are reached is as they run now, not as they did before.
-    transport = ("SEALTRAIL_KAFKA_", "SEALTRAIL_REGISTRY_")
-    own = {k: v for k, v in _environment(settings).items() if not k.startswith(transport)}
-    return own | envfile.variables(settings)
+    return _environment(settings) | envfile.variables(settings)
 
 
 def _environment(settings: LocalSettings) -> dict[str, str]:
-    """Of the processes: our settings as they are now; passwords only through the file."""
+    """Of the processes: our settings as they are now; passwords only through the file.
+
+    So is how Kafka and the registry are reached: as they run now, not as they did before.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(common.PREFIX)}
     secret = common.secret_fields(LocalSettings)
     for name, value in settings.model_dump(exclude_none=True).items():
-        if name not in secret and name != "env_file":
+        if name not in secret and name != "env_file" and not name.startswith(_TRANSPORT):
             environment[common.variable(name)] = str(value)
     environment["SEALTRAIL_STATE_DIR"] = str(settings.state_dir.resolve())
     environment["SEALTRAIL_ENV_FILE"] = str(envfile.path(settings).resolve())
