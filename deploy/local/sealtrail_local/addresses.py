@@ -34,6 +34,12 @@ def broker_port(settings: LocalSettings, number: int) -> int:
     return settings.local_kafka_port + _STEP * (number - 1)
 
 
+def advertised_port(settings: LocalSettings, number: int) -> int:
+    """The port at which a real broker (from 1 on) says that it is found."""
+    told = settings.local_kafka_advertised_port
+    return told + _STEP * (number - 1) if told else broker_port(settings, number)
+
+
 def bootstrap(settings: LocalSettings) -> str:
     """All brokers, where clients reach them."""
     by_certificate = settings.local_secure and settings.local_client_auth == "mtls"

@@ -48,6 +48,12 @@ class LocalSettings(CommonSettings):
         le=65500,
         description="port of the broker, on loopback; real ones take up to +23",
     )
+    local_kafka_advertised_port: int = Field(
+        default=0,
+        ge=0,
+        le=65500,
+        description="port that real brokers tell their clients (a proxy's), +10 each; 0: their own",
+    )
     local_registry_port: int = Field(
         default=18081, ge=1, le=65535, description="port of the registry, on loopback"
     )

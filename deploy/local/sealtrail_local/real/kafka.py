@@ -40,6 +40,7 @@ def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
     voters = (f"{n}@{host}:{ports(settings, n)[1]}" for n in range(1, count + 1))
     inside = f"INTERNAL://{host}:{internal}"
     outside = f"CLIENT://{host}:{client}"
+    told = f"CLIENT://{host}:{addresses.advertised_port(settings, number)}"
     folder = _folder(settings)
     variables = {
         "BROKER_ID": str(number),
@@ -47,7 +48,7 @@ def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
         "BROKER_DATA": str(folder / str(number)),
         "BROKER_VOTERS": ",".join(voters),
         "BROKER_LISTENERS": f"{outside},CONTROLLER://{host}:{controller},{inside}",
-        "BROKER_ADVERTISED": f"{outside},{inside}",
+        "BROKER_ADVERTISED": f"{told},{inside}",
         "BROKER_REPLICAS": str(count),
         "BROKER_MIN_INSYNC": str(addresses.min_insync(count)),
         "BROKER_SECURITY": "plain",
