@@ -94,6 +94,22 @@ scale-test: $(READY) ## Three workers on real Kafka, one killed every 20 s for 5
 broker-test: $(READY) ## Three real Kafka brokers, one killed, then the leader, then all, during 200,000 events (ARGS="--events N --away S")
 	$(BIN)/python -m tests.crash.brokers $(ARGS)
 
+# Apache Kafka where Java and Maven are, else the embedded servers; SERVERS=real or embedded says which.
+SERVERS ?= $(shell if command -v java >/dev/null && command -v mvn >/dev/null; then echo real; else echo embedded; fi)
+FAULTS = SERVERS=$(SERVERS) MINUTES="$(MINUTES)" SEED="$(SEED)" $(BIN)/python -m
+
+.PHONY: faults
+faults: $(READY) ## Break something every 15 s under load for an hour: nothing lost, nothing forged (MINUTES=60 SEED= SERVERS=real)
+	@$(FAULTS) tests.faults.campaign
+
+.PHONY: faults-quick
+faults-quick: $(READY) ## The same for three minutes, always with the same seed
+	@EVERY_S=10 SERVERS=$(SERVERS) MINUTES=3 SEED=20261125 $(BIN)/python -m tests.faults.campaign
+
+.PHONY: store-away
+store-away: $(READY) ## Take the store away under load: memory stays bounded, then all is drained (MINUTES=10 SERVERS=real)
+	@$(FAULTS) tests.faults.store_away
+
 .PHONY: bench
 bench: $(READY) ## Measure events a second through the whole pipeline on this machine (ARGS="EVENTS PRODUCERS")
 	$(BIN)/python -m tests.bench.rate $(ARGS)

@@ -74,6 +74,10 @@ class Pipeline:
         self.log.close()
         if exc and exc[0] is not None:
             sys.stderr.write((self.folder / "processes.log").read_text(errors="replace")[-6000:])
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder with everything in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _command(self, *args: str) -> list[str]:
@@ -100,10 +104,21 @@ class Pipeline:
         return done.stdout
 
     def spawn(
-        self, command: list[str], stdout: IO[bytes] | int, settings: Mapping[str, str] = NOTHING
+        self,
+        command: list[str],
+        stdout: IO[bytes] | int,
+        settings: Mapping[str, str] = NOTHING,
+        env: dict[str, str] = NOTHING,
     ) -> subprocess.Popen[bytes]:
-        """Start a process that ends with this pipeline at the latest; settings by field name."""
-        env = self.env | {f"SEALTRAIL_{name.upper()}": v for name, v in settings.items()}
+        """Start a process that ends with this pipeline at the latest.
+
+        Args:
+            command: program and arguments.
+            stdout: where its output goes.
+            settings: of its own, by field name.
+            env: further variables, by their own names.
+        """
+        env = self.env | {f"SEALTRAIL_{name.upper()}": v for name, v in settings.items()} | env
         process = subprocess.Popen(command, env=env, stdout=stdout, stderr=self.log)
         self.started.append(process)
         return process

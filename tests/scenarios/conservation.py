@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sealtrail_audit.conservation.law import Report
 
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 
 
 def variables(state_dir: Path) -> dict[str, str]:

@@ -331,7 +331,7 @@ class Scene:
         if self._wire is None:
             bootstrap = self.stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"]
             self._wire = Producer(
-                {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0}
+                {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0}
                 | {"message.max.bytes": 9_000_000, "log_level": 0}
             )
         return self._wire
@@ -348,10 +348,10 @@ class Scene:
         )
         return int(done.stdout)
 
-    def flush(self) -> None:
+    def flush(self, timeout_s: float = 20) -> None:
         """Wait until the broker has all that was sent by hand."""
         if self._wire is not None:
-            assert self._wire.flush(20) == 0
+            assert self._wire.flush(timeout_s) == 0
         assert all(sent.offset >= 0 for sent in self.sent)
 
     def send(
