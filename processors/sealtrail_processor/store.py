@@ -187,7 +187,7 @@ class ClickHouseStore:
             "query_limit": 0,
             # Ours are loopback or a rack away: compressing costs more than sending.
             "compress": False,
-            "pool_mgr": httputil.get_pool_manager(maxsize=4, num_pools=2),
+            "pool_mgr": httputil.get_pool_manager(maxsize=16, num_pools=2),
         }
         self._client: Client | None = None
         self._types: dict[str, dict[str, str]] = {}

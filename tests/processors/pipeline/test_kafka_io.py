@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sealtrail.errors import UnavailableError
+from sealtrail_processor.kafka_heads import KafkaHeads
 from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide, KeysTopic
 from sealtrail_processor.ports import Outgoing
 
@@ -63,3 +65,50 @@ def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UnavailableError):
         publisher.publish([Outgoing("topic", b"k", b"v")], 0.2)
     assert not publisher.offer(Outgoing("topic", b"k", b"v"))
+
+
+def test_heads_are_read_from_the_end_by_all_and_no_group(
+    config: dict[str, str], topic: str
+) -> None:
+    publisher = KafkaPublisher(config)
+    publisher.publish([Outgoing(topic, None, b"before", (), 1)], 10)
+    with closing(KafkaHeads(config, topic)) as one, closing(KafkaHeads(config, topic)) as two:
+        assert not one.present()
+        for reader in (one, two):
+            assert until(reader, count=0) == []
+            assert reader.present()
+        # A reader that has just been assigned a partition may still look for its end.
+        sent = [b"head %d" % n for n in range(300)]
+        found: dict[KafkaHeads, list[bytes]] = {one: [], two: []}
+        for number, value in enumerate(sent):
+            publisher.publish([Outgoing(topic, None, value, (), number % 4)], 10)
+        for reader in (one, two):
+            found[reader] = until(reader, count=1, settle_s=1.0)
+            assert b"before" not in found[reader]
+            assert set(found[reader]) <= set(sent)
+            assert sent[-1] in found[reader]
+
+
+def test_a_heads_topic_that_is_missing_or_unreachable_reads_as_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sealtrail_processor.kafka_heads.ANSWER_S", 0.2)
+    with closing(KafkaHeads({"bootstrap.servers": "127.0.0.1:1"}, "topic")) as reader:
+        assert reader.read() == []
+        assert reader.read() == []
+        assert not reader.present()
+
+
+def until(reader: KafkaHeads, count: int, settle_s: float = 0.0) -> list[bytes]:
+    """What is read until there are so many, and for a while after."""
+    found: list[bytes] = []
+    end = time.monotonic() + 20
+    while len(found) < count or not reader.present():
+        found += reader.read()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    settled = time.monotonic() + settle_s
+    while time.monotonic() < settled:
+        found += reader.read()
+        time.sleep(0.02)
+    return found
