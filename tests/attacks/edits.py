@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+# The byte in the middle with one bit changed.
+BENT = "char(bitXor(reinterpretAsUInt8(substring(value, 301, 1)), 1))"
 # What an edit writes: table, column, expression over the row.
 UPDATES = [
     ("events", "activity", "'forged'"),
@@ -38,7 +40,7 @@ UPDATES = [
     ("batches", "root", "reverse(root)::FixedString(32)"),
     ("batches", "statement_hash", "reverse(statement_hash)::FixedString(32)"),
     ("batches", "signed_at", "signed_at + 1"),
-    ("payloads", "value", "concat(substring(value, 1, 300), 'x', substring(value, 302))"),
+    ("payloads", "value", f"concat(substring(value, 1, 300), {BENT}, substring(value, 302))"),
     ("payloads", "value", "''"),
     ("payloads", "key", "'x'"),
     ("dispositions", "digest", "reverse(digest)::FixedString(32)"),

@@ -150,7 +150,9 @@ def run(events: int, count: int, seed: int) -> dict[str, Any]:
             lambda: scene.ask("audit", "store", codes=(1,), timeout_s=3600),
         )
     say(f"at rest: {at_rest['located']} of {at_rest['edits']} edits named")
-    figures["at_rest"] = {k: at_rest[k] for k in ("edits", "located", "false", "audit_seconds")}
+    figures["at_rest"] = {
+        k: at_rest[k] for k in ("edits", "located", "false", "missed", "not_ours", "audit_seconds")
+    }
     return figures | {
         "seed": seed,
         "honest_events": honest.events,
