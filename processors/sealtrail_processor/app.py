@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -318,7 +317,6 @@ def run(app: faust.App, worker: Worker, logging_config: Mapping[str, Any], level
         app, loglevel=level, logging_config=dict(logging_config), quiet=True, redirect_stdouts=False
     )
     process.sealtrail = worker
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     worker.start()
     try:
         process.execute_from_commandline()

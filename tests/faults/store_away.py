@@ -54,6 +54,7 @@ def away(minutes: float, rate: float, *, real: bool) -> tuple[dict[str, Any], li
     with Field(rate, workers=1, forge_s=2, real=real) as where:
         where.begin()
         where.forger.start()
+        where.caught_up(DRAIN_S)
         before.watch(where, WARM_S)
         ended = len(where.workers[0].ends)
         committed = where.committed()

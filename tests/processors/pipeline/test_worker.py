@@ -88,6 +88,13 @@ class Bench:
         except httpx.TransportError:
             return False
 
+    def answers(self) -> bool:
+        """Whether its probes answer at all."""
+        try:
+            return httpx.get(f"{self.health}/readyz", timeout=2).status_code > 0
+        except httpx.TransportError:
+            return False
+
     def wait_for(
         self, what: Callable[[], Any], process: subprocess.Popen[bytes], seconds: float = 120
     ) -> None:
@@ -308,6 +315,21 @@ def test_the_stores_cursor_counts_whatever_the_group_says(bench: Bench) -> None:
     with bench.worker() as process:
         bench.wait_for(lambda: rebuild.cursor(bench.store, Log(*where)) == end, process)
     assert bench.events(activity) == 9
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_when_it_has_hardly_begun(bench: Bench, number: signal.Signals) -> None:
+    with bench.log.open("ab") as log:
+        process = subprocess.Popen([SEALTRAIL, "worker"], env=bench.env, stdout=log, stderr=log)
+    try:
+        # Its probes answer before Faust listens for signals.
+        bench.wait_for(bench.answers, process)
+        process.send_signal(number)
+        assert process.wait(timeout=10) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def test_it_stops_in_time_while_the_store_is_away(bench: Bench, stack: Stack) -> None:
