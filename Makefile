@@ -114,6 +114,10 @@ store-away: $(READY) ## Take the store away under load: memory stays bounded, th
 bench: $(READY) ## Measure events a second through the whole pipeline on this machine (ARGS="EVENTS PRODUCERS")
 	$(BIN)/python -m tests.bench.rate $(ARGS)
 
+.PHONY: mutations
+mutations: $(READY) ## Mutated messages through validation: none crashes, none is accepted, memory stays flat (MESSAGES=10000000 SEED=1)
+	$(BIN)/python -m tests.fuzz.mutations $(or $(MESSAGES),1000000) $(or $(PROCESSES),2) $(or $(SEED),1) $(or $(MINUTES),0)
+
 .PHONY: format
 format: $(READY) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format $(SOURCES)

@@ -7,6 +7,7 @@ encodings of the same values, and statements that lie but are signed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tests.contract import world as w
@@ -17,7 +18,7 @@ from sealtrail.records import SPOOL_GRACE_US, Revocation
 from sealtrail.statement import ZERO, BatchStatement, Continues, Genesis, Heartbeat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from random import Random
 
 LONG, STRING = avro.Codec("long"), avro.Codec("string")
@@ -98,22 +99,58 @@ def honest(rng: Random) -> batch.SignedBatch:
     """An honest message: one of several batches, or a heartbeat."""
     keys = rng.choice(((w.ORDERS,), (w.ORDERS,), (w.ORDERS_PQ,), (w.ORDERS, w.ORDERS_PQ)))
     point = rng.choice((None, Continues(w.digest("earlier"), 3, w.digest("head"))))
-    producer = w.Producer(keys=keys, continues=point)
-    if rng.random() < 0.5:
-        producer.advance(producer.statement(EVENTS))
+    advanced = rng.random() < 0.5
     if rng.random() < 0.15:
+        return made(keys, point, None, advanced=advanced)
+    events = rng.choice(((EVENTS[0],), tuple(EVENTS), (FULL, EVENTS[1]), ()))
+    close = not events or rng.random() < 0.1
+    return made(keys, point, events, advanced=advanced, close=close)
+
+
+@cache
+def made(
+    keys: tuple[w.TestKey, ...],
+    point: Continues | None,
+    events: tuple[bytes, ...] | None,
+    *,
+    advanced: bool,
+    close: bool = False,
+) -> batch.SignedBatch:
+    """One of the honest messages, signed once: signing costs more than everything else."""
+    producer = w.Producer(keys=keys, continues=point)
+    if advanced:
+        producer.advance(producer.statement(EVENTS))
+    if events is None:
         signers = tuple(k.public_key.fingerprint for k in producer.keys)
         beat = Heartbeat(signers, producer.chain_id, 1, w.digest("head"), w.NOW)
         return w.seal(beat.encode(), (), producer.keys, dsse.HEARTBEAT)
-    events = rng.choice((EVENTS[:1], EVENTS, [FULL, EVENTS[1]], []))
-    statement = producer.statement(events, close=not events or rng.random() < 0.1)
+    statement = producer.statement(events, close=close)
     return producer.envelope(statement, events)
 
 
-def bent_bytes(rng: Random) -> bytes | None:
+@cache
+def framed(made_once: batch.SignedBatch) -> bytes:
+    """The Kafka value of one of the honest messages."""
+    return w.framed(made_once)
+
+
+@cache
+def whole(count: int) -> tuple[BatchStatement, bytes]:
+    """The statement over the first events, and its encoding."""
+    statement = ONE.statement(EVENTS[:count])
+    return statement, statement.encode()
+
+
+@cache
+def sealed(body: bytes, events: tuple[bytes, ...]) -> batch.SignedBatch:
+    """Bytes that orders signed, whatever they are."""
+    return w.seal(body, events)
+
+
+def bent_bytes(rng: Random, times: Sequence[int] = (0, 1, 1, 1, 2)) -> bytes | None:
     """What a wire, a disk or a clumsy attacker does."""
-    value = bytearray(w.framed(honest(rng)))
-    for _ in range(rng.choice((0, 1, 1, 1, 2))):
+    value = bytearray(framed(honest(rng)))
+    for _ in range(rng.choice(times)):
         at = rng.randrange(len(value))
         kind = rng.randrange(8)
         if kind < 3:
@@ -202,8 +239,7 @@ def bent_encoding(rng: Random) -> bytes:
         )
         return batch.frame(1, _overlong(body, 0) if what == 3 else body)
     events = EVENTS[: rng.randrange(1, 4)]
-    statement = ONE.statement(events)
-    data = statement.encode()
+    statement, data = whole(len(events))
     signers = b"\x02" + statement.signers[0] + b"\x00"
     start = data.index(signers)
     tail = start + len(signers)
@@ -226,7 +262,7 @@ def bent_encoding(rng: Random) -> bytes:
         LONG.encode(-1) + data[1:],
         LONG.encode(2**40) + data[1:],
     ]
-    return w.framed(w.seal(rng.choice(bent), events))
+    return w.framed(sealed(rng.choice(bent), tuple(events)))
 
 
 def _bad_event(rng: Random) -> bytes:
