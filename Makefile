@@ -114,6 +114,14 @@ store-away: $(READY) ## Take the store away under load: memory stays bounded, th
 bench: $(READY) ## Measure events a second through the whole pipeline on this machine (ARGS="EVENTS PRODUCERS")
 	$(BIN)/python -m tests.bench.rate $(ARGS)
 
+.PHONY: simulate
+simulate: $(READY) ## Simulated worlds from seeds, each of which must end lawfully; planted mistakes must be found (SEEDS=10000 FIRST=1)
+	$(BIN)/python -m tests.simulation.run $(or $(SEEDS),1000) $(or $(FIRST),1) $(or $(PROCESSES),1)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Fuzz every parser of hostile bytes with atheris; crashes become assets (SECONDS=300)
+	$(BIN)/python -m tests.fuzz.fuzz $(or $(SECONDS),60) $(TARGETS)
+
 .PHONY: mutations
 mutations: $(READY) ## Mutated messages through validation: none crashes, none is accepted, memory stays flat (MESSAGES=10000000 SEED=1)
 	$(BIN)/python -m tests.fuzz.mutations $(or $(MESSAGES),1000000) $(or $(PROCESSES),2) $(or $(SEED),1) $(or $(MINUTES),0)

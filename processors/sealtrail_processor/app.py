@@ -27,7 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 from sealtrail import connections
 from sealtrail.errors import ConfigurationError, SealtrailError
 from sealtrail.identity import WORKER
-from sealtrail_processor import header_names
+from sealtrail_processor import consuming, header_names
 from sealtrail_processor.lane import Lane
 from sealtrail_processor.model import RawMessage
 from sealtrail_processor.ports import LogChanged, SkippedMessages
@@ -163,17 +163,14 @@ async def _drain(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> Non
 
 
 async def _commit(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> None:
+    async def commit(groups: Mapping[int, Sequence[RawMessage]]) -> bool:
+        return await _until_committed(app, worker, groups)
+
     while True:
         events = await lane.take()
-        groups: dict[int, list[RawMessage]] = {}
-        for event in events:
-            message = event.message
-            if message.generation_id == app.consumer_generation_id:
-                groups.setdefault(message.partition, []).append(_raw(message))
-        if not await _until_committed(app, worker, groups):
-            return  # stopping: nothing of this is acknowledged
-        for event in events:
-            await stream.ack(event)
+        generation = app.consumer_generation_id
+        if not await consuming.settle(events, generation, _raw, commit, stream.ack):
+            return
 
 
 async def _until_committed(

@@ -338,6 +338,8 @@ class Core:
             thread.join(IDLE_S + 10.0)
         if not self._running:
             self.sender.close()
+            if self.adoption is not None:
+                self.adoption.close()
         self.spool.close()
         self.slot.release()
 

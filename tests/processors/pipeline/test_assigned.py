@@ -114,6 +114,8 @@ def test_it_takes_over_where_commits_end(house: House) -> None:
     assert house.worker.assign(world.TOPIC, [1]) == {1: 0}
     house.worker.process(1, messages)
     assert house.worker.status.ready
+    assert house.assign_anew() == {1: 1}, "the group is behind: the last message once more"
+    house.broker.group[1] = 2
     assert house.assign_anew() == {1: 2}
 
 

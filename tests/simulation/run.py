@@ -1,0 +1,190 @@
+"""`make simulate SEEDS=10000`: that many simulated worlds, each of which must end lawfully.
+
+Then each planted mistake must be found; how many seeds that took is printed. A seed that fails is
+shrunk to a short trace. Ends with one line of JSON; exit status 1 when a seed fails or a mistake is
+not found.
+
+Options: SEEDS FIRST PROCESSES. One seed: `python -m tests.simulation.run 1 SEED`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.crypto import cheap_signatures
+from tests.simulation.laws import violations
+from tests.simulation.planted import PLANTED
+from tests.simulation.tape import Tape, shrink
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# Seeds in which a planted mistake must show itself.
+MOST_SEEDS = 2_000
+MEMORY_DISK = Path("/dev/shm")
+TRACE_LINES = 60
+CHUNK = 100
+
+
+@dataclass
+class Outcome:
+    """One run."""
+
+    broken: list[str]
+    numbers: list[int]
+    trace: list[str] = field(default_factory=list)
+    events: int = 0
+    faults: int = 0
+
+
+def simulate(tape: Tape, folder: Path) -> Outcome:
+    """Run one world; the folder is emptied before."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    world = World(tape, folder)
+    try:
+        world.run()
+        broken = violations(world)
+    except Exception as error:  # noqa: BLE001 - whatever the product raises is what is looked for
+        broken = [f"RAISED: {type(error).__name__}: {error}"]
+    finally:
+        for service in world.services:
+            service.crash()
+    events = sum(len(service.promised) for service in world.services)
+    return Outcome(broken, tape.numbers, world.trace, events, len(world.trace))
+
+
+def folder_for(name: str) -> Path:
+    """A folder on a memory disk where there is one."""
+    root = MEMORY_DISK if MEMORY_DISK.is_dir() else Path(tempfile.gettempdir())
+    return Path(tempfile.mkdtemp(prefix=f"sealtrail-simulate-{name}-", dir=root))
+
+
+def minimal(numbers: Sequence[int], folder: Path) -> Outcome:
+    """The simplest run that still breaks the same law."""
+    law = _law(simulate(Tape(given=numbers), folder).broken)
+
+    def fails(candidate: Sequence[int]) -> bool:
+        return _law(simulate(Tape(given=candidate), folder).broken) == law
+
+    return simulate(Tape(given=shrink(numbers, fails)), folder)
+
+
+def _law(broken: Sequence[str]) -> str:
+    return broken[0].split()[0] if broken else ""
+
+
+def seeds(first: int, count: int) -> tuple[int, int, int, list[tuple[int, str]]]:
+    """Run some seeds: how many, their events and what went wrong in them, and those that fail."""
+    logging.disable(logging.CRITICAL)
+    failed: list[tuple[int, str]] = []
+    events = faults = 0
+    folder = folder_for(str(first))
+    try:
+        with cheap_signatures():
+            for seed in range(first, first + count):
+                done = simulate(Tape(seed), folder)
+                events, faults = events + done.events, faults + done.faults
+                if done.broken:
+                    failed.append((seed, done.broken[0]))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return count, events, faults, failed
+
+
+def explain(seed: int) -> str:
+    """The short trace of a failing seed."""
+    folder = folder_for("shrink")
+    try:
+        with cheap_signatures():
+            small = minimal(simulate(Tape(seed), folder).numbers, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    lines = [f"  {line}" for line in small.trace[:TRACE_LINES]]
+    lines += [f"  => {text}" for text in small.broken[:10]]
+    return "\n".join((f"seed {seed}, {len(small.numbers)} choices left:", *lines))
+
+
+def find(name: str, first: int) -> dict[str, Any]:
+    """Plant a mistake and look for it; seeds that it took, and what it looks like."""
+    folder = folder_for("planted")
+    try:
+        with cheap_signatures(), PLANTED[name]():
+            for number in range(MOST_SEEDS):
+                done = simulate(Tape(first + number), folder)
+                if done.broken:
+                    small = minimal(done.numbers, folder)
+                    return {
+                        "mistake": name,
+                        "seeds": number + 1,
+                        "choices": len(small.numbers),
+                        "broken": small.broken[0],
+                        "trace": small.trace,
+                    }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {"mistake": name, "seeds": None}
+
+
+def main(args: list[str]) -> int:
+    """Run with the options given."""
+    count, first, processes = [*map(int, args), *(1_000, 1, 1)[len(args) :]]
+    logging.disable(logging.CRITICAL)
+    say = sys.stdout.write
+    began = time.monotonic()
+    total = events = faults = 0
+    failed: list[tuple[int, str]] = []
+    chunks = [(at, min(CHUNK, first + count - at)) for at in range(first, first + count, CHUNK)]
+    with ExitStack() as opened:
+        results: Iterable[tuple[int, int, int, list[tuple[int, str]]]]
+        if processes > 1:
+            pool = opened.enter_context(multiprocessing.get_context("spawn").Pool(processes))
+            results = pool.starmap(seeds, chunks)
+        else:
+            results = (seeds(*chunk) for chunk in chunks)
+        for ran, some, wrong, bad in results:
+            total, events, faults = total + ran, events + some, faults + wrong
+            failed += bad
+    seconds = time.monotonic() - began
+    say(f"{total} seeds, {events} events, {faults} lines of trouble, {seconds:.1f} s\n")
+    for seed, text in failed[:10]:
+        say(f"FAILED seed {seed}: {text}\n")
+    for seed, _ in failed[:2]:
+        say(explain(seed) + "\n")
+    planted = [find(name, first) for name in PLANTED] if count >= CHUNK else []
+    for one in planted:
+        if one["seeds"] is None:
+            say(f"NOT FOUND in {MOST_SEEDS} seeds: {one['mistake']}\n")
+            continue
+        say(f"found after {one['seeds']} seeds: {one['mistake']}: {one['broken']}\n")
+        for line in one["trace"][:12]:
+            say(f"    {line}\n")
+    found = {one["mistake"]: one["seeds"] for one in planted if one["seeds"]}
+    figures = {
+        "seeds": total,
+        "failed": len(failed),
+        "planted": len(planted),
+        "planted_found": len(found),
+        "seeds_to_find": found,
+        "events": events,
+        "seconds": round(seconds, 1),
+        "seeds_per_minute": round(total / seconds * 60),
+        "first_failed": [seed for seed, _ in failed[:10]],
+    }
+    say(json.dumps(figures) + "\n")
+    return int(bool(failed) or len(found) < len(planted))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

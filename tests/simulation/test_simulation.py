@@ -1,0 +1,66 @@
+"""The simulation itself, in small: `make simulate` is the long run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.simulation import planted, run, tape
+from tests.simulation.crypto import cheap_signatures
+from tests.simulation.engine import SimStore, keys_of_tables
+from tests.simulation.run import folder_for, simulate
+from tests.simulation.tape import Tape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SEEDS = 12
+
+
+def test_some_seeds_end_lawfully():
+    count, events, faults, failed = run.seeds(1, SEEDS)
+    assert failed == []
+    assert count == SEEDS
+    assert events > 10 * SEEDS
+    assert faults > 5 * SEEDS
+
+
+def test_a_seed_is_always_the_same_run():
+    folder = folder_for("test")
+    with cheap_signatures():
+        first = simulate(Tape(5), folder)
+        again = simulate(Tape(given=first.numbers), folder)
+    folder.rmdir()
+    assert (again.trace, again.numbers) == (first.trace, first.numbers)
+
+
+@pytest.mark.parametrize("mistake", planted.PLANTED)
+def test_a_planted_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch):
+    # How short the trace becomes is shown by the long run.
+    monkeypatch.setattr(tape, "MOST_RUNS", 0)
+    assert run.find(mistake, 1)["seeds"]
+
+
+def test_a_tape_shrinks_to_what_matters():
+    def fails(numbers: Sequence[int]) -> bool:
+        played = Tape(given=numbers)
+        return sum(played.below(10) for _ in range(20)) >= 9
+
+    small = tape.shrink([3, 0, 9, 1, 1, 0, 0, 9, 4, 2], fails)
+    assert fails(small)
+    assert len(small) <= 2
+
+
+def test_the_store_drops_blocks_by_token_and_rows_by_key():
+    store = SimStore(lambda what, done: None, keys_of_tables())
+    columns = ("log_id", "topic", "partition", "offset", "arrival", "key", "value", "headers")
+    row: tuple[object, ...] = ("log", "topic", 0, 7, 1, b"k", b"v", [])
+    store.insert("payloads", columns, [row], "one")
+    store.insert("payloads", columns, [(*row[:6], b"other", [])], "one")
+    store.insert("payloads", columns, [row], "two")
+    assert [r["value"] for r in store.rows("payloads")] == [b"v"]
+    assert store.rewritten == []
+    store.insert("payloads", columns, [(*row[:6], b"other", [])], "three")
+    assert len(store.rewritten) == 1
+    with pytest.raises(NotImplementedError):
+        store.query("SELECT 1")
