@@ -109,7 +109,9 @@ def test_g7_nothing_unpinned(happened: Say) -> None:
         for image in re.findall(r"^\s*(?:image:|FROM)\s+(\S+)", file.read_text(), re.MULTILINE):
             name = image.strip("\"'")
             stage = re.search(rf"\bAS {re.escape(name)}\b", file.read_text(), re.IGNORECASE)
-            assert stage or re.search(r":[^:/]*\d|@sha256:|\$\{", name), f"{file}: {image}"
+            # Our own is built from the Dockerfile beside it.
+            ours = name.startswith("sealtrail:") and "build:" in file.read_text()
+            assert ours or stage or re.search(r":[^:/]*\d|@sha256:|\$\{", name), f"{file}: {image}"
             assert not name.endswith(":latest")
             seen += 1
     for file in (REPOSITORY / "requirements").glob("*.txt"):
