@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := contract producers processors auditors deploy tests
+SOURCES := contract producers processors auditors deploy bench tests
 # More options for pytest, for example PYTEST="-k merkle".
 PYTEST ?=
 # Raised to what the tests reach, never lowered without saying why.
@@ -111,7 +111,15 @@ store-away: $(READY) ## Take the store away under load: memory stays bounded, th
 	@$(FAULTS) tests.faults.store_away
 
 .PHONY: bench
-bench: $(READY) ## Measure events a second through the whole pipeline on this machine (ARGS="EVENTS PRODUCERS")
+bench: $(READY) ## Measure rates, latency, memory, storage, lineage and cost; a table, one line of JSON, plots (ARGS="--section rates --real")
+	$(BIN)/sealtrail bench --plots docs/performance $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(READY) ## Compare the ratios of the pipeline's variants with committed floors, within three minutes
+	$(BIN)/sealtrail bench --quick
+
+.PHONY: bench-sdk
+bench-sdk: $(READY) ## Measure events a second from emit() in services' processes to rows that readers see (ARGS="EVENTS PRODUCERS")
 	$(BIN)/python -m tests.bench.rate $(ARGS)
 
 .PHONY: simulate

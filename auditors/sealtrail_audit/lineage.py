@@ -123,8 +123,7 @@ def walk(
     if len(start) > max_nodes:
         found.notes.append(f"{len(start) - max_nodes} of the first events are left out")
     frontier = list(dict.fromkeys(found.start))
-    known = set(frontier)
-    _describe(source, found, frontier)
+    known = dict.fromkeys(frontier)
     left_out: set[bytes] = set()
     for step in range(depth + 1):
         edges = source.edges(frontier, up=up) if frontier else ()
@@ -139,10 +138,11 @@ def walk(
                 continue
             found.edges.setdefault(near, []).append(edge)
             if far not in known:
-                known.add(far)
+                known[far] = None
                 following.append(far)
-        _describe(source, found, following)
         frontier = following
+    # All at once: what an event says is not needed to go on from it.
+    _describe(source, found, list(known))
     if left_out:
         found.notes.append(
             f"limit of {max_nodes} events reached: {len(left_out)} more were seen and left out"
@@ -150,8 +150,10 @@ def walk(
     return found
 
 
-def _note_depth(found: Lineage, edges: Sequence[Edge], known: set[bytes], depth: int) -> None:
-    far = {edge.parent if found.up else edge.child for edge in edges} - known
+def _note_depth(
+    found: Lineage, edges: Sequence[Edge], known: Collection[bytes], depth: int
+) -> None:
+    far = {edge.parent if found.up else edge.child for edge in edges}.difference(known)
     if far:
         found.notes.append(f"depth {depth} reached: {len(far)} further events lie beyond it")
 

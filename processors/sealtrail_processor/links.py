@@ -107,7 +107,8 @@ class Linker:
         self._horizon = horizon
         self._recent = Recent(settings.links_recent_events)
         self._suspects = Suspects(self._store, reports, settings)
-        self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=256)
+        # Each holds the events of a flush: what is not taken in time is read from the store again.
+        self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=64)
         self._heap: list[tuple[float, int, Waiting]] = []
         # The same by the chain that they wait for.
         self._by_chain: dict[int, set[Waiting]] = {}

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from sealtrail.records import Directory
+    from sealtrail.validate import Place
     from sealtrail_processor.breaker import Death, Mark
     from sealtrail_processor.judge import Stored
 
@@ -62,6 +63,7 @@ class Ports:
         report: makes a finding durable that belongs to no flush (log, offset, finding).
         committed: told of each flush once it is committed; must not raise.
         mark: says what is in hand.
+        examine: steps 1 to 9 of one message.
     """
 
     ledger: Ledger
@@ -73,6 +75,7 @@ class Ports:
     committed: Callable[[Flush], None]
     now: Clock
     mark: Mark
+    examine: Callable[[RawMessage, Arrival, Place, Directory], Examined] = examine
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ class Partition:
         # What the store took once is no poison, whoever died afterwards.
         if self.suspicion.condemns(offset) and not self.ports.ledger.holds(self.log, offset):
             return condemned(message, arrival)
-        return examine(message, arrival, self.rules.place, self.ports.directory)
+        return self.ports.examine(message, arrival, self.rules.place, self.ports.directory)
 
     def check_log(self) -> None:
         """Hold the broker's log against ours.

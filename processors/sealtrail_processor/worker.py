@@ -20,7 +20,7 @@ from sealtrail.errors import SealtrailError
 from sealtrail.validate import Place
 from sealtrail_processor import clock, timers
 from sealtrail_processor.heads import Heads
-from sealtrail_processor.judge import Rules
+from sealtrail_processor.judge import Rules, examine
 from sealtrail_processor.link_store import LinkStore
 from sealtrail_processor.links import Linker
 from sealtrail_processor.metrics import Busy, Metrics, Status
@@ -35,8 +35,10 @@ from sealtrail_processor.watchdog import Horizon, Watchdog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from sealtrail.records import Directory
     from sealtrail_processor.breaker import Marks
     from sealtrail_processor.heads import HeadsTopic
+    from sealtrail_processor.judge import Arrival, Examined
     from sealtrail_processor.kafka_io import KafkaSide
     from sealtrail_processor.keys_reader import KeysReader
     from sealtrail_processor.ports import Clock, Ledger, Publisher
@@ -77,6 +79,8 @@ class Outside:
     now: Clock
     # How far the machine's clock was set since the start, microseconds.
     clock_jump: Clock = lambda: 0
+    # Steps 1 to 9; a benchmark measures what they cost by leaving them out.
+    examine: Callable[[RawMessage, Arrival, Place, Directory], Examined] = examine
 
 
 class Worker:
@@ -232,6 +236,7 @@ class Worker:
             self._committed,
             self.outside.now,
             self.outside.marks.own,
+            self.outside.examine,
         )
         caps = Caps(self.settings.flush_events, self.settings.flush_bytes)
         partition = Partition(log_, ports, self.rules(log_), caps)

@@ -1,4 +1,4 @@
-"""`make bench`: how many events a second go through the whole pipeline on this machine.
+"""`make bench-sdk`: how many events a second go through the whole pipeline on this machine.
 
 Embedded stack, one worker, producers that go through the SDK (encode, hash, sign, spool with fsync,
 Kafka), each event

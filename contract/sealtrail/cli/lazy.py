@@ -35,6 +35,11 @@ ROOMS: Final[dict[str, Room]] = {
             "certs": "Make and rotate certificates of a development CA.",
         },
     ),
+    "sealtrail_bench": Room(
+        "Measure",
+        "all",
+        {"bench": "Measure rates, latency, memory, storage and cost on this machine."},
+    ),
     "sealtrail_producer": Room(
         "Produce",
         "producer",

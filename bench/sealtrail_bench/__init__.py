@@ -1,0 +1,1 @@
+"""The benchmark: measures all rooms together, on the embedded stack or on real servers."""

@@ -1,0 +1,62 @@
+"""Bytes an event: on the wire, at rest by table and column, and how much of it is evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sealtrail_processor.store import Store
+
+# What proves an event and is not the event: hashes and salt of each, statements and signatures of
+# its batch. (The event's own bytes are in payloads as well, so that all of it can be checked.)
+_EVIDENCE = (("events", "leaf_hash"), ("events", "salt"))
+_COLUMNS = """
+    SELECT table, column, sum(column_data_compressed_bytes) AS at_rest
+    FROM system.parts_columns
+    WHERE active AND database = {database:String} AND table NOT LIKE 'bench_%'
+    GROUP BY table, column
+"""
+_DISKS = """
+    SELECT table, disk_name, sum(bytes_on_disk) FROM system.parts
+    WHERE active AND database = {database:String} AND table NOT LIKE 'bench_%'
+    GROUP BY table, disk_name
+"""
+_MESSAGES = """
+    SELECT count(), sum(length(value)), sum(length(key) + arraySum(
+        arrayMap(h -> length(h.1) + length(h.2), headers))) FROM payloads
+"""
+# Envelope, statement and signature of a batch, beside its events: about that many bytes.
+_ENVELOPE = 64 + 420
+
+
+def measure(store: Store, *, merge: bool) -> dict[str, Any]:
+    """The figures of what a store holds.
+
+    Args:
+        store: of a rig.
+        merge: bring each table into as few parts as it will have some day first.
+    """
+    if merge:
+        for table in ("events", "edges_by_parent", "edges_by_child", "entity_events", "payloads"):
+            store.command(f"OPTIMIZE TABLE {store.database}.{table} FINAL")
+    names = {"database": store.database}
+    (events,) = store.query("SELECT sum(rows) FROM commits")[0]
+    messages, wire, _ = store.query(_MESSAGES)[0]
+    columns = {(table, column): size for table, column, size in store.query(_COLUMNS, names)}
+    tables: dict[str, float] = {}
+    volumes: dict[str, float] = {}
+    for table, disk, size in store.query(_DISKS, names):
+        tables[table] = tables.get(table, 0) + size / events
+        volumes[disk] = volumes.get(disk, 0) + size / events
+    batches = tables.get("batches", 0.0) + tables.get("dispositions", 0.0)
+    evidence = sum(columns.get(name, 0) for name in _EVIDENCE) / events
+    largest = sorted(columns.items(), key=lambda item: -item[1])[:25]
+    return {
+        "events": events,
+        "wire_bytes": round(wire / events, 1),
+        "at_rest_bytes": round(sum(tables.values()), 1),
+        "evidence_bytes": round(evidence + batches + _ENVELOPE * messages / events, 1),
+        "tables": {k: round(v, 1) for k, v in sorted(tables.items(), key=lambda i: -i[1])},
+        "volumes": {k: round(v, 1) for k, v in volumes.items()},
+        "columns": {f"{t}.{c}": round(size / events, 2) for (t, c), size in largest},
+    }

@@ -1,0 +1,1 @@
+"""Processes that stand for one variant each: the pipeline with other ports."""

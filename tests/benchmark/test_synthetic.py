@@ -1,0 +1,39 @@
+"""A store that was filled by the engine answers as one that the pipeline filled."""
+
+import time
+from hashlib import sha256
+
+from tests.conftest import Stack
+
+from sealtrail import ids
+from sealtrail.settings import load
+from sealtrail_audit import graph, lineage, reader
+from sealtrail_audit.settings import AuditSettings
+from sealtrail_bench import storage, synthetic
+from sealtrail_processor import migrate
+from sealtrail_processor.settings import WorkerSettings
+from sealtrail_processor.store_cli import open_store
+
+
+def test_ids_links_and_commits_are_as_the_pipeline_makes_them(stack: Stack) -> None:
+    store = open_store(load(WorkerSettings, stack.env))
+    migrate.migrate(store, migrate.Layout(), time.time_ns() // 1000)
+    synthetic.fill(store, 0, 3_000)
+    number = 2_005
+    name = synthetic.event_id(store, number)
+    assert name == ids.event_id(sha256(b"chain2").digest(), 5)
+    assert store.query("SELECT count(), uniqExact(event_id) FROM committed_events") == [
+        (3000, 3000)
+    ]
+    source = graph.StoreSource(reader.connect(load(AuditSettings, stack.env)))
+    up = lineage.walk(source, [name], up=True, depth=2, max_nodes=50)
+    # The event before it, the one a chain before, and theirs.
+    earlier = [number, number - 1, number - 1000, number - 2, number - 1001, number - 2000]
+    assert set(up.nodes) == {synthetic.event_id(store, n) for n in earlier}
+    assert all(node.stored for node in up.nodes.values())
+    down = lineage.walk(source, [synthetic.event_id(store, 0)], up=False, depth=3, max_nodes=50)
+    assert len(down.nodes) == 4
+    figures = storage.measure(store, merge=True)
+    assert figures["events"] == 3000
+    assert figures["tables"]["events"] > figures["tables"]["commits"] > 0
+    store.close()
