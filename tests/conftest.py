@@ -89,7 +89,7 @@ def free_block() -> int:
     for first in random.sample(PORTS, 100):
         with contextlib.ExitStack() as open_sockets:
             try:
-                for port in (first + 10 * broker + k for broker in range(3) for k in range(3)):
+                for port in (first + 10 * broker + k for broker in range(3) for k in range(4)):
                     open_sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError:
                 continue
@@ -126,12 +126,13 @@ def real_variables(folder: Path, brokers: int = 1) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_stack(*, real: bool = False, brokers: int = 1) -> Iterator[Stack]:
+def running_stack(*, real: bool = False, brokers: int = 1, secure: bool = False) -> Iterator[Stack]:
     """A stack on free ports, in a folder that is removed at the end.
 
     Args:
         real: Apache Kafka and Apicurio Registry instead of the embedded servers.
         brokers: how many real brokers.
+        secure: real ones with TLS, names and access lists.
     """
     from sealtrail.settings import load
     from sealtrail_local import envfile
@@ -142,6 +143,8 @@ def running_stack(*, real: bool = False, brokers: int = 1) -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="sealtrail-stack-") as folder:
         place = Path(folder)
         variables = real_variables(place, brokers) if real else stack_variables(place)
+        if secure:
+            variables["SEALTRAIL_LOCAL_SECURE"] = "true"
         settings = load(LocalSettings, variables)
         try:
             running = stack_module.up(settings, print)

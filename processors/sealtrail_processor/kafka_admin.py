@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 15.0
 _USER = "User:"
+_ROLE = "it takes the role admin of deploy/kafka/access.yaml"
 _KINDS = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
@@ -136,8 +137,9 @@ class KafkaAdmin:
         """All lines of all access lists.
 
         Raises:
-            UnavailableError: the cluster does not say.
+            UnavailableError: the cluster does not say, or not to us.
         """
+        self._refuse_the_blind()
         # Its types say that it takes no None; nothing else stands for "any".
         any_: Any = None
         anything = AclBindingFilter(
@@ -151,6 +153,14 @@ class KafkaAdmin:
         )
         future = self._client.describe_acls(anything, request_timeout=TIMEOUT_S)
         return [_entry(binding) for binding in _ask(future.result)]
+
+    def _refuse_the_blind(self) -> None:
+        # librdkafka takes the denial of a list for an empty one: all would look ungranted.
+        described = self._client.describe_cluster(
+            include_authorized_operations=True, request_timeout=TIMEOUT_S
+        )
+        if AclOperation.DESCRIBE not in (_ask(described.result).authorized_operations or ()):
+            raise UnavailableError("Kafka: access lists are not shown to this client", hint=_ROLE)
 
     def change(self, changes: Sequence[Change]) -> None:
         """Grant and take back as a plan of access says, except for what it refuses.
@@ -218,7 +228,5 @@ def _ask(question: Callable[[], Any]) -> Any:
         denied = first.code() in _DENIED
         raise UnavailableError(
             f"Kafka: {first.str()}",
-            hint="it takes the role admin of deploy/kafka/access.yaml"
-            if denied
-            else "check SEALTRAIL_KAFKA_*, user and certificates included",
+            hint=_ROLE if denied else "check SEALTRAIL_KAFKA_*, user and certificates included",
         ) from None

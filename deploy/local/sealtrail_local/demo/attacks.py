@@ -48,7 +48,7 @@ def forge(
         forgery.impostor(honest.value, Stranger(), salt=os.urandom(16), signed_at=now),
     )
     raws = [wire.Raw(honest.partition, honest.key, value, honest.headers) for value in values]
-    places = wire.publish(settings.kafka_bootstrap, settings.topic, raws)
+    places = wire.publish(settings, VICTIM, raws)
     outcome.forged_sent = len(places)
     report.say("Sent: a batch of billing with one bit of an event flipped, and a next batch in the")
     report.say("name of billing (a refund that never was) with everything right but the key.")

@@ -48,9 +48,17 @@ WORKER = "worker"
     help="On Apache Kafka and Apicurio Registry (Java, fetched by Maven).",
 )
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", help="With --real.")
+@click.option("--secure", is_flag=True, help="With --real: TLS, names and access lists.")
 @pass_output
 def demo_command(
-    output: Output, *, keep: bool, repo: Path | None, limit: int | None, real: bool, brokers: str
+    output: Output,
+    *,
+    keep: bool,
+    repo: Path | None,
+    limit: int | None,
+    real: bool,
+    brokers: str,
+    secure: bool,
 ) -> int:
     """Watch real history go through the whole pipeline.
 
@@ -59,6 +67,8 @@ def demo_command(
     questions, forges a message and rewrites a row. Ends with 0 if all was
     counted and found as it must be, with 1 if not.
     """
+    if secure and not real:
+        raise click.UsageError("--secure needs --real: the embedded broker knows no names")
     began = time.monotonic()
     history = repository.on_disk(repo) if repo else repository.shipped(limit)
     report = Report(Console(file=sys.stderr if output.json else sys.stdout, highlight=False))
@@ -66,7 +76,8 @@ def demo_command(
     state_dir = Path(tempfile.mkdtemp(prefix="sealtrail-demo-"))
     kafka = addresses.ports(0, int(brokers)) if real else (0,)
     variables = surroundings.environment(surroundings.this_process(), state_dir, kafka)
-    up = ("local", "up", "--real", "--brokers", brokers) if real else ("local", "up")
+    servers = ("--real", "--brokers", brokers) if real else ()
+    up = ("local", "up", *servers, *(("--secure",) if secure else ()))
     stage = Stage(variables, state_dir / "demo")
     # A terminal that is closed is an end, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -75,7 +86,7 @@ def demo_command(
     try:
         with stage:
             try:
-                worker = _open(stage, report, variables, up)
+                worker = _open(stage, report, variables, up, secure=secure)
                 settings = surroundings.settings(variables)
                 with Ledger(settings) as ledger:
                     outcome = Story(stage, ledger, settings, report, history).play()
@@ -97,7 +108,9 @@ def demo_command(
     return _finish(output, outcome)
 
 
-def _open(stage: Stage, report: Report, variables: dict[str, str], up: tuple[str, ...]) -> int:
+def _open(
+    stage: Stage, report: Report, variables: dict[str, str], up: tuple[str, ...], *, secure: bool
+) -> int:
     """Stack, tables, keys, worker; the worker's process id."""
     report.step("Set up: broker, schema registry, store and worker, all on this machine")
     report.command(*up)
@@ -107,6 +120,10 @@ def _open(stage: Stage, report: Report, variables: dict[str, str], up: tuple[str
     producers = [word for name in (IMPORTER, ORDERS, BILLING) for word in ("--producer", name)]
     report.command("keys", "setup-dev", *producers)
     report.output(stage.run("keys", "setup-dev", *producers).out)
+    if secure:
+        clients = ("local", "client", IMPORTER, ORDERS, BILLING)
+        report.command(*clients)
+        stage.run(*clients)
     worker = stage.start(WORKER, "worker")
     address = f"http://127.0.0.1:{variables['SEALTRAIL_HEALTH_PORT']}/readyz"
     if not wait_until(lambda: _answers(address), stage.check, READY_S):

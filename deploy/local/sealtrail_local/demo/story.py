@@ -168,7 +168,7 @@ class Story:
             for producer in (IMPORTER, ORDERS, BILLING)
             for raw in self.ledger.messages(producer, TWICE)
         ]
-        wire.publish(self.settings.kafka_bootstrap, self.settings.topic, messages)
+        wire.publish(self.settings, IMPORTER, messages)
         self.outcome.duplicates_sent = len(messages)
 
     def settle(self) -> None:

@@ -47,7 +47,9 @@ def environment(
     for field, default in PORTS.items():
         name = common.variable(field)
         if name not in variables:
-            port = _free(default, kafka if field == "local_kafka_port" else (0,), taken)
+            # Behind a gate the registry itself takes the next port.
+            offsets = {"local_kafka_port": kafka, "local_registry_port": (0, 1)}
+            port = _free(default, offsets.get(field, (0,)), taken)
             variables[name] = str(port)
     variables[common.variable("state_dir")] = str(state_dir)
     # What arrived a moment ago is settled: the demo waits for it before it audits.

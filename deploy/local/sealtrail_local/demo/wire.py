@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sealtrail import connections
 from sealtrail.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError
     from confluent_kafka import Message as Delivered
+
+    from sealtrail_local.settings import LocalSettings
 
 WAIT_S = 20.0
 
@@ -26,12 +29,15 @@ class Raw:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def publish(bootstrap: str, topic: str, messages: Sequence[Raw]) -> list[tuple[int, int]]:
+def publish(
+    settings: LocalSettings, identity: str, messages: Sequence[Raw]
+) -> list[tuple[int, int]]:
     """Send messages as they are; the (partition, offset) of each.
 
     Args:
-        bootstrap: brokers, host:port.
-        topic: where to.
+        settings: of the stack.
+        identity: under whose name a secured broker is asked: who gets hold of a producer's
+            password gets so far.
         messages: in the order in which they are sent.
 
     Raises:
@@ -51,10 +57,11 @@ def publish(bootstrap: str, topic: str, messages: Sequence[Raw]) -> list[tuple[i
 
         return delivered
 
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
+    properties = connections.librdkafka(settings, identity)
+    producer = Producer({**properties, "acks": "all", "linger.ms": 0})
     for index, raw in enumerate(messages):
         producer.produce(
-            topic,
+            settings.topic,
             partition=raw.partition,
             key=raw.key,
             value=raw.value,
@@ -64,5 +71,5 @@ def publish(bootstrap: str, topic: str, messages: Sequence[Raw]) -> list[tuple[i
     left = producer.flush(WAIT_S)
     if left or errors:
         why = errors[0] if errors else f"no answer within {WAIT_S:.0f} s"
-        raise UnavailableError(f"messages could not be sent to {bootstrap}: {why}")
+        raise UnavailableError(f"messages could not be sent to {settings.kafka_bootstrap}: {why}")
     return [places[index] for index in range(len(messages))]
