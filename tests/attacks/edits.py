@@ -187,7 +187,9 @@ def statements(edits: Sequence[Edit]) -> list[str]:
             sql = f"ALTER TABLE {table} DELETE WHERE {where}"
         else:
             change = f"{value} AS {column}" if column else f"toUInt64({seq} + 9999999) AS {seq}"
-            sql = f"INSERT INTO {table} SELECT * REPLACE({change}) FROM {table} WHERE {where}"
+            # Inside, for a WHERE beside REPLACE would mean the replaced columns.
+            rows = f"(SELECT * FROM {table} WHERE {where})"
+            sql = f"INSERT INTO {table} SELECT * REPLACE({change}) FROM {rows}"
         end = "mutations_sync = 2" if sql.startswith("ALTER") else "insert_deduplicate = 0"
         made.append(f"{sql} SETTINGS {end}")
     return made
