@@ -89,7 +89,7 @@ def test_d4_very_many_children(line: Line, happened: Say) -> None:
     line.sent += 1
     drain(line, watch)
     wanted = "FROM provenance.links WHERE verdict = 'VERIFIED' AND parent_id = "
-    name = f"unhex('{parent.event_id().hex()}')"
+    name = f"'{ids.text(parent.event_id())}'"
     line.wait(lambda: line.number(f"SELECT count() {wanted}{name}") == CHILDREN)
     seconds = lineage(line, parent.event_id(), "--down", "--depth", "3")
     line.stop()
@@ -119,7 +119,7 @@ def test_d4_very_deep(line: Line, happened: Say) -> None:
         line.publish(chain.make(events).value, 1)
     drain(line, watch)
     last = ids.event_id(chain.chain_id, DEPTH - 1)
-    mine = f"FROM provenance.links WHERE child_chain = unhex('{chain.chain_id.hex()}')"
+    mine = f"FROM provenance.links WHERE child_chain = '{chain.chain_id.hex()}'"
     verified = f"SELECT count() {mine} AND verdict = 'VERIFIED'"
     line.wait(lambda: line.number(verified) == DEPTH - 1)
     seconds = lineage(line, last, "--up", "--depth", "10000", "--max-events", "20000")
