@@ -25,6 +25,8 @@ from sealtrail_producer.settings import ProducerSettings
 
 SUBJECT = event_subject(TOPIC)
 PARTITION = 2
+# Three servers, a worker and a store share the machine with whatever else it does.
+PATIENCE_S = 300.0
 _FATES = """
     SELECT partition, offset, disposition, code, events, batch_seq, from_partition, from_offset,
         toUnixTimestamp64Micro(arrival) AS at, time_source
@@ -40,7 +42,9 @@ def scene() -> Iterator[Scene]:
         made.start_worker()
         made.open_services()
         made.emit(2)
-        made.wait("the first events", lambda: made.count("disposition = 'accepted'") >= 4)
+        made.wait(
+            "the first events", lambda: made.count("disposition = 'accepted'") >= 4, PATIENCE_S
+        )
         yield made
 
 
@@ -108,7 +112,7 @@ def test_a_schema_that_fits_is_accepted_and_carried(scene: Scene):
     events = [grown_event("first of its kind"), grown_event("and another")]
     made = chain.make(events, event_schema=pin(schema).fingerprint)
     at = send(scene, made)
-    scene.wait("the new events", lambda: fates(scene, at))
+    scene.wait("the new events", lambda: fates(scene, at), PATIENCE_S)
     (fate,) = fates(scene, at)
     assert (fate["disposition"], int(fate["events"])) == ("accepted", 2)
     # A row that SQL finds, a proof over the very bytes, and in them what only the new schema names.
@@ -118,7 +122,7 @@ def test_a_schema_that_fits_is_accepted_and_carried(scene: Scene):
     assert shown["proof"]["verified"] is True
     # Producers of the version before go on beside it.
     at = send(scene, scene.chain("billing", PARTITION).make())
-    scene.wait("the old events", lambda: fates(scene, at))
+    scene.wait("the old events", lambda: fates(scene, at), PATIENCE_S)
     assert fates(scene, at)[0]["disposition"] == "accepted"
 
 
@@ -157,7 +161,7 @@ def test_messages_that_are_quicker_than_their_schema_wait_and_come_back_in_order
         send(scene, chain.make([grown_event(f"because {number}")], event_schema=name))
         for number in range(5)
     ]
-    scene.wait("all parked", lambda: len(fates(scene, *sent)) == 5)
+    scene.wait("all parked", lambda: len(fates(scene, *sent)) == 5, PATIENCE_S)
     parked = fates(scene, *sent)
     assert {(fate["disposition"], fate["code"]) for fate in parked} == {
         ("parked", "UNKNOWN_SCHEMA")
@@ -168,7 +172,9 @@ def test_messages_that_are_quicker_than_their_schema_wait_and_come_back_in_order
     time.sleep(2)
     scene.register(pin(schema))
     scene.flush()
-    scene.wait("all released", lambda: len(fates(scene, *sent, column="from_offset")) == 5)
+    scene.wait(
+        "all released", lambda: len(fates(scene, *sent, column="from_offset")) == 5, PATIENCE_S
+    )
     released = fates(scene, *sent, column="from_offset")
     assert [fate["disposition"] for fate in released] == ["released"] * 5
     # To the same partition (the question asks no other), in the order in which they were sent.
@@ -185,7 +191,7 @@ def test_messages_that_are_quicker_than_their_schema_wait_and_come_back_in_order
     ]
     # And the chain is whole: what comes now goes on from it.
     at = send(scene, chain.make([grown_event("and on")], event_schema=name))
-    scene.wait("the next one", lambda: fates(scene, at))
+    scene.wait("the next one", lambda: fates(scene, at), PATIENCE_S)
     assert fates(scene, at)[0]["disposition"] == "accepted"
     open_ = scene.sql("SELECT code FROM provenance.open_findings")
     assert {row["code"] for row in open_} <= {"UNKNOWN_SCHEMA"}

@@ -80,7 +80,7 @@ class LocalSettings(CommonSettings):
         default=120.0, gt=0, description="a streamed result of the embedded store is cut off after"
     )
     local_start_seconds: float = Field(
-        default=60.0, gt=0, description="longest start of each process of the embedded stack"
+        default=180.0, gt=0, description="longest start of each process of the embedded stack"
     )
     local_stop_seconds: float = Field(
         default=15.0, gt=0, description="time to stop before a process of the stack is killed"
