@@ -110,6 +110,10 @@ faults-quick: $(READY) ## The same for three minutes, always with the same seed
 store-away: $(READY) ## Take the store away under load: memory stays bounded, then all is drained (MINUTES=10 SERVERS=real)
 	@$(FAULTS) tests.faults.store_away
 
+.PHONY: keys-test
+keys-test: $(READY) ## Keys rotated and revoked under load on real Kafka: nothing lost, nothing gets in (ARGS="--short --embedded")
+	$(BIN)/python -m tests.crash.keys $(ARGS)
+
 .PHONY: bench
 bench: $(READY) ## Measure rates, latency, memory, storage, lineage and cost; a table, one line of JSON, plots (ARGS="--section rates --real")
 	$(BIN)/sealtrail bench --plots docs/performance $(ARGS)

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.auditors import making
 from tests.auditors.making import NOW, SECOND, TOPIC, Chain, Partition
 
 from sealtrail.cli.main import run as run_command
 from sealtrail.errors import ConfigurationError
 from sealtrail.findings import Code
+from sealtrail.records import Directory, SignedRecord
 from sealtrail_audit.conservation import law, progress
 from sealtrail_audit.conservation.broker import MemoryBroker, Side
 from sealtrail_audit.conservation.law import Commit, Law, Place, Report
@@ -246,6 +248,22 @@ def test_losses_are_a_fate_once_a_finding_names_them(room: Room):
     report = check(room)
     assert report.differences == []
     assert (report.consumed, report.dispositions["lost"]) == (10, 10)
+
+
+def test_what_was_quarantined_may_be_replayed(room: Room):
+    room.empty()
+    a = Chain(1)
+    part = Partition(Log(f"log-{room.number}", TOPIC, 0), known=Directory(making.ROOT))
+    wrong = replace(making.key_record(making.PRODUCER, "orders"), topics=("elsewhere",))
+    part.known.add(SignedRecord.sign(wrong, [making.OPERATOR]).encode(), NOW - SECOND)
+    first = (a.chain_id, a.batch(2, part.arrival))
+    refused = part.flush(first)
+    assert [j.disposition.value for j in refused.judged] == ["quarantined"]
+    part.known = making.directory()
+    back = part.released(first, 0, NOW)
+    assert [j.disposition.value for j in back.judged] == ["released"]
+    room.write([refused, back])
+    assert laws(check(room)) == set()
 
 
 def test_a_duplicate_of_nothing_and_a_release_of_nothing(room: Room):

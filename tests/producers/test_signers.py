@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 from tests.producers.backends import ARN, GCP, TOKEN, Aws, Gcp, Service, Vault, der, serving
+from tests.producers.softhsm import ORDERS, Hsm
 
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_producer import keyring, signers
@@ -64,61 +62,17 @@ def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 # -- PKCS#11, with SoftHSM ------------------------------------------------------------------------
 
 
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
-# Keys are made by another process: a login counts for all sessions of a process.
-MAKE = """
-import sys, pkcs11
-module, pin, *labels = sys.argv[1:]
-token = pkcs11.lib(module).get_token(token_label="a token")
-with token.open(rw=True, user_pin=pin) as session:
-    for label in labels:
-        curve = session.create_domain_parameters(
-            pkcs11.KeyType.EC_EDWARDS,
-            {pkcs11.Attribute.EC_PARAMS: bytes.fromhex("06032b6570")},  # 1.3.101.112, RFC 8410
-            local=True,
-        )
-        mechanism = pkcs11.Mechanism.EC_EDWARDS_KEY_PAIR_GEN
-        curve.generate_keypair(mechanism=mechanism, label=label, store=True)
-"""
-
-
-class Hsm:
-    """SoftHSM with two tokens; one has the Ed25519 key pairs orders and orders-2."""
-
-    def __init__(self, folder: Path) -> None:
-        self.pin = secrets.token_hex(4)
-        self.folder = folder
-        (folder / "tokens").mkdir()
-        (folder / "softhsm2.conf").write_text(
-            f"directories.tokendir = {folder}/tokens\n"
-            "objectstore.backend = file\nlog.level = ERROR\n"
-        )
-        os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
-        pins = ["--so-pin", self.pin, "--pin", self.pin]
-        for label in ("a token", "locked"):
-            run("softhsm2-util", "--init-token", "--free", "--label", label, *pins)
-        run(sys.executable, "-c", MAKE, token.DEFAULT_MODULE, self.pin, "orders", "orders-2")
-
-    def settings(self, **changes: Any) -> ProducerSettings:
-        given: dict[str, Any] = {"state_dir": self.folder, "pkcs11_pin": SecretStr(self.pin)}
-        return ProducerSettings(**(given | changes))
-
-
 @pytest.fixture(scope="module")
 def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hsm]:
     before = os.environ.get("SOFTHSM2_CONF")
-    yield Hsm(tmp_path_factory.mktemp("hsm"))
+    made = Hsm(tmp_path_factory.mktemp("hsm"))
+    os.environ |= made.env
+    yield made
     token._sessions.clear()
     if before is None:
         del os.environ["SOFTHSM2_CONF"]
     else:
         os.environ["SOFTHSM2_CONF"] = before
-
-
-ORDERS = "pkcs11:token=a%20token;object=orders"
 
 
 def test_a_key_in_a_token_signs(hsm: Hsm) -> None:

@@ -32,7 +32,7 @@ class Law(StrEnum):
     ROWS = "ROWS"  # what belongs to a disposition is stored, and nothing else
     ONCE = "ONCE"  # each event and batch stands once in the views
     DUPLICATE = "DUPLICATE"  # what was dropped as a duplicate is there
-    RELEASED = "RELEASED"  # what came back out of quarantine was parked there
+    RELEASED = "RELEASED"  # what came back out of quarantine was there
     CHAIN = "CHAIN"  # chains are unbroken but for named gaps
     LINKS = "LINKS"  # edges are the events' references; verified ones name stored parents
     LOST = "LOST"  # what was lost is named by a finding

@@ -254,13 +254,13 @@ class Window:
         return [row[0] for row in self._rows(sql)]
 
     def unfounded_releases(self) -> list[int]:
-        """Offsets whose message is said to have come out of quarantine, and was not parked."""
+        """Offsets whose message is said to have come out of quarantine, and was not there."""
         origin = "from_log_id, from_topic, from_partition, from_offset"
         chosen = f"{_HERE} AND disposition = '{Disposition.RELEASED}'"
         sql = f"""
             SELECT offset FROM dispositions FINAL WHERE {chosen} AND ({origin}) NOT IN (
                 SELECT log_id, topic, partition, offset FROM dispositions FINAL
-                WHERE disposition = '{Disposition.PARKED}'
+                WHERE disposition IN ('{Disposition.PARKED}', '{Disposition.QUARANTINED}')
                     AND (log_id, topic, partition, offset) IN (
                         SELECT {origin} FROM dispositions FINAL WHERE {chosen}))
             ORDER BY offset

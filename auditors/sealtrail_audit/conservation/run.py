@@ -181,7 +181,7 @@ class Check:
                 "dropped as duplicates of what is not there",
                 asked.unfounded_duplicates(),
             ),
-            (Law.RELEASED, "released, and never parked", asked.unfounded_releases()),
+            (Law.RELEASED, "released, and never refused", asked.unfounded_releases()),
         )
         return [law.difference(which, place, why, at) for which, why, at in questions if at]
 

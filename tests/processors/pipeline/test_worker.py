@@ -18,6 +18,7 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.conftest import free_ports
+from tests.producers.softhsm import ORDERS, Hsm
 
 from sealtrail.event import EntityRef, EventType
 from sealtrail_processor import rebuild
@@ -275,6 +276,37 @@ def test_acts_on_quarantined_messages_are_signed_events(bench: Bench) -> None:
             "ALTER TABLE sealtrail.quarantine DELETE WHERE offset >= 1000000 "
             "SETTINGS mutations_sync = 2"
         )
+
+
+def test_what_a_key_in_a_token_signs_is_accepted_and_its_rotation_too(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The key never leaves the token; the service is told of another one by a file."""
+    name = f"in-a-token-{bench.group}"
+    hsm = Hsm(tmp_path)
+    pointer = tmp_path / "orders.key"
+    pointer.write_text(f"{ORDERS}\n")
+    pointer.chmod(0o600)
+    own = hsm.env | {"SEALTRAIL_PKCS11_PIN": hsm.pin, "SEALTRAIL_KEY_FILE": str(pointer)}
+    bench.env |= own
+    with bench.worker() as process:
+        (record,) = bench.run("keys", "register", "--producer", name)
+        bench.run("emit", name, "--producer", name)
+        bench.wait_for(lambda: bench.events(name) == 1, process)
+        begins, ends = bench.run(
+            "keys", "rotate", "--producer", name, "--to", f"{ORDERS}-2", "--overlap", "60"
+        )
+        assert ends["fingerprint"] == record["fingerprint"] != begins["fingerprint"]
+        assert pointer.read_text() == f"{ORDERS}-2\n"
+        bench.run("emit", name, "--producer", name)
+        bench.wait_for(lambda: bench.events(name) == 2, process)
+    rows = bench.store.query(
+        "SELECT signers FROM committed_batches WHERE producer = {p:String} ORDER BY arrival",
+        {"p": name},
+    )
+    signers = [bytes(row[0][0]).hex() for row in rows]
+    assert signers == [record["fingerprint"], begins["fingerprint"]]
+    assert hsm.pin not in bench.log.read_text(errors="replace")
 
 
 def test_the_stores_cursor_counts_whatever_the_group_says(bench: Bench) -> None:
