@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+
+FILLING_S = 3.0
 
 
 class Disk:
@@ -37,9 +41,17 @@ class Disk:
         self.mounted = done.returncode == 0
         self._limited: dict[int, tuple[int, int]] = {}
 
-    def fill(self, writers: Iterable[int]) -> str:
-        """No more room for these processes; how that was done."""
+    def fill(self, writers: Iterable[int], last_bytes: int = 0) -> str:
+        """No more room for these processes; how that was done.
+
+        Args:
+            writers: pids.
+            last_bytes: for some seconds so many are left, as when somebody else fills the disk.
+        """
         if self.mounted:
+            if last_bytes:
+                self._shrink(last_bytes)
+                time.sleep(FILLING_S)
             return f"tmpfs of {self._shrink() >> 10} kB is full"
         for pid in writers:
             self._limited[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -58,12 +70,12 @@ class Disk:
                 continue  # it has died of it, and its successor has no limit
         self._limited.clear()
 
-    def _shrink(self) -> int:
-        """To what it holds, which its writers may just be changing."""
+    def _shrink(self, left: int = 0) -> int:
+        """To what it holds, which its writers may just be changing, and so much more."""
         while True:
             held = os.statvfs(self.folder)
             # Never 0, which means no limit at all.
-            used = max((held.f_blocks - held.f_bfree) * held.f_frsize, held.f_frsize)
+            used = max((held.f_blocks - held.f_bfree) * held.f_frsize, held.f_frsize) + left
             try:
                 self._resize(used)
             except subprocess.CalledProcessError:

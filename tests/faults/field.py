@@ -28,7 +28,9 @@ from tests.faults.proxy import Proxy
 from tests.faults.supervisor import Charge, Supervisor
 from tests.scenarios import conservation, scene
 
+from sealtrail.settings import load
 from sealtrail_local.processes import read_pid_file
+from sealtrail_local.settings import LocalSettings
 from sealtrail_producer.chain_writer import partition_of
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ class Field(Pipeline):
         self.clock_jumps: list[tuple[str, float]] = []
         self.health: dict[str, int] = {}
         self._starting: subprocess.Popen[bytes] | None = None
+        self.store_margin = load(LocalSettings, self.env).local_store_free_mb << 20
         self.began = 0.0
         self._open = ExitStack()
 

@@ -67,6 +67,11 @@ class LocalSettings(CommonSettings):
     local_store_memory_mb: int = Field(
         default=6000, ge=500, description="memory of the embedded store, MiB"
     )
+    local_store_free_mb: int = Field(
+        default=512,
+        ge=0,
+        description="free disk space below which the embedded store writes no more, MiB; 0: any",
+    )
     local_analyst_queries: int = Field(
         default=4, ge=1, le=64, description="queries of analysts at a time in the embedded store"
     )

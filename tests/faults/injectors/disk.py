@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @fault("store-disk-full")
 def store_disk_full(field: Field, rng: random.Random) -> str:
-    """Inserts and merges fail until there is room again."""
+    """Somebody else fills it; the store must stop before nothing is left."""
     seconds = rng.uniform(3, 12)
-    how = field.store_disk.fill([field.server_pid("store")])
+    how = field.store_disk.fill([field.server_pid("store")], field.store_margin // 2)
     try:
         time.sleep(seconds)
     finally:

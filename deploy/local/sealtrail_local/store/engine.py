@@ -185,6 +185,19 @@ class Engine:
         with contextlib.suppress(*self.errors):
             self.ask("KILL QUERY WHERE 1 ASYNC")
 
+    def merges(self, *, go_on: bool) -> None:
+        """Let merges run, or end those that do and begin none.
+
+        Raises:
+            RuntimeError: the engine's error.
+        """
+        with self.handle() as handle:
+            try:
+                handle.query("SET ROLE sealtrail_upkeep")
+                handle.query(f"SYSTEM {'START' if go_on else 'STOP'} MERGES")
+            except self._chdb.ChdbError as error:
+                raise RuntimeError(str(error)) from error
+
     def close(self) -> None:
         """Close the engine; parts are on disk already."""
         self._anchor.close()

@@ -92,6 +92,7 @@ def _serve(
     import uvicorn
 
     from sealtrail_local.loopback import LoopbackOnly
+    from sealtrail_local.store.room import Room
     from sealtrail_local.store.server import Limits, Store
 
     opened = engine.Engine(folder / "db", configuration, settings.store_database)
@@ -106,7 +107,9 @@ def _serve(
             "max_threads": 2,
         },
     )
-    store = Store(opened, users, limits, folder / "tmp", settings.store_database)
+    margin = settings.local_store_free_mb << 20
+    room = Room(folder, margin, lambda go_on: opened.merges(go_on=go_on))
+    store = Store(opened, users, limits, folder / "tmp", settings.store_database, room)
     try:
         uvicorn.run(
             LoopbackOnly(store.app()),

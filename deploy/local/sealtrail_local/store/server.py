@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import time
 import uuid
@@ -23,10 +24,12 @@ from sealtrail_local.store import bodies, results, sessions, statements
 from sealtrail_local.store.engine import Engine
 from sealtrail_local.store.errors import BAD_ARGUMENTS, NOT_IMPLEMENTED, Refused, describe
 from sealtrail_local.store.gate import Gate, Kind
+from sealtrail_local.store.room import Room
 from sealtrail_local.store.users import Role, User, authenticate
 
 _WRITER_THREADS: Final = 8
 _CLIENT_CLOSED_REQUEST: Final = 499
+_INSERT: Final = re.compile(rb"\s*INSERT\b", re.IGNORECASE)
 # As a server does: an error within the first megabyte still gets a status of its own.
 _HELD_BACK_BYTES: Final = 1 << 20
 
@@ -72,17 +75,21 @@ class Store:
         limits: see `Limits`.
         folder: where bodies are staged.
         database: used unless a request names another.
+        room: on the disk, for inserts; watched until `close`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts
         self,
         engine: Engine,
         users: Mapping[str, User],
         limits: Limits,
         folder: Path,
         database: str,
+        room: Room,
     ) -> None:
         self._engine = engine
+        self._room = room
+        room.start()
         self._users = users
         self._limits = limits
         self._folder = folder
@@ -107,6 +114,7 @@ class Store:
 
     def close(self) -> None:
         """End running queries, then close handles and engine."""
+        self._room.close()
         self._engine.kill_all()
         for threads in self._threads.values():
             threads.shutdown(wait=True, cancel_futures=True)
@@ -196,6 +204,8 @@ class Store:
             call.parameters,
             reads_file=call.body.staged_select,
         )
+        if call.body.data is not None or _INSERT.match(call.body.statement):
+            self._room.require()
         with self._handles.for_request(call.request) as handle:
             statement = call.body.statement
             if descriptor is not None and call.kind is Kind.READ_ONLY:
