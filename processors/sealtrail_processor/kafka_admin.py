@@ -55,6 +55,9 @@ class KafkaAdmin:
     def __init__(self, config: Mapping[str, Any]) -> None:
         # Kept for as long as answers are awaited: a collected client fails them.
         self._client = _ask(lambda: AdminClient(dict(config), logger=rdkafka))
+        # It first talks to the addresses of the settings, and fails what it asked there once it
+        # knows the brokers by number: so they are asked for first.
+        _ask(lambda: self._client.list_topics(timeout=TIMEOUT_S))
 
     def topics(self, names: Sequence[str]) -> dict[str, Topic]:
         """Those of the named topics that exist, with the settings that they were given.

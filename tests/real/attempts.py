@@ -150,7 +150,9 @@ class Attempts:
     def _cluster_describe(self, _name: str) -> bool:
         # Not by describe_acls: librdkafka makes an empty list of a denial. The brokers are asked
         # what they let this client do.
-        found = self._admin.describe_cluster(include_authorized_operations=True).result(WAIT_S)
+        found = self._answer(
+            lambda: {"": self._admin.describe_cluster(include_authorized_operations=True)}
+        )
         return AclOperation.DESCRIBE in (found.authorized_operations or ())
 
     def _cluster_alter_configs(self, _name: str) -> bool:
@@ -171,17 +173,23 @@ class Attempts:
         )
 
     def _asked(self, question: Callable[[], Mapping[Any, Any]]) -> bool:
+        try:
+            answer = self._answer(question)
+        except KafkaException as error:
+            return self._judged(error.args[0])
+        return self._judged(_partitions_error(answer))
+
+    @staticmethod
+    def _answer(question: Callable[[], Mapping[Any, Any]]) -> Any:
         deadline = time.monotonic() + WAIT_S
         while True:
             (future,) = question().values()
             try:
-                answer = future.result(WAIT_S)
+                return future.result(WAIT_S)
             except KafkaException as error:
                 # Its own troubles (negative: a connection ended) are no answer of the brokers.
                 if error.args[0].code() >= 0 or time.monotonic() > deadline:
-                    return self._judged(error.args[0])
-            else:
-                return self._judged(_partitions_error(answer))
+                    raise
 
     @staticmethod
     def _judged(error: KafkaError | None) -> bool:
