@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from tests.contract import mutations as m
 from tests.contract import world as w
 
@@ -112,7 +113,7 @@ def command_line(data: bytes) -> None:
     """Ids, entities and parameters as people type them."""
     text = data.decode("utf-8", "surrogateescape")
     for parse in (ids.from_text, reference.entity, lambda t: sql.parameters([t])):
-        with contextlib.suppress(SealtrailError):
+        with contextlib.suppress(SealtrailError, click.UsageError):
             parse(text)
 
 

@@ -30,10 +30,10 @@ def test_the_corpus_harms_nothing(name: str, file: Path):
     targets.run_one(name, file.read_bytes())
 
 
-@pytest.mark.parametrize("file", CRASHED, ids=[f.name for f in CRASHED])
-def test_what_crashed_once_does_not_again(file: Path):
-    name = file.name.partition("-")[0]
-    targets.run_one("message" if name == "validate" else name, file.read_bytes())
+def test_what_crashed_once_does_not_again():
+    for file in CRASHED:
+        name = file.name.partition("-")[0]
+        targets.run_one("message" if name == "validate" else name, file.read_bytes())
 
 
 def test_a_foreign_exception_is_a_finding(monkeypatch: pytest.MonkeyPatch):
