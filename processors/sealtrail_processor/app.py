@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 # SIGTERM: what is under way may end for so long, then the process leaves; nothing is lost by it.
 GRACE_S = 7.0
 BACKOFF_S, BACKOFF_MAX_S = 0.1, 5.0
+# Of the time that Faust waits for an assignment, for we must be done or gone before.
+PATIENCE = 0.7
 
 
 def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
@@ -243,6 +245,9 @@ async def _assigned(
     app: faust.App, worker: Worker, topic: str, numbers: Sequence[int]
 ) -> dict[int, int]:
     pause = BACKOFF_S
+    # Faust waits for so long, then goes on without having been told where to read: with partitions
+    # that are not loaded, whose messages would be skipped.
+    end = time.monotonic() + app.conf.broker_request_timeout * PATIENCE
     while not app.should_stop:
         try:
             found: dict[int, int] = await asyncio.wrap_future(
@@ -254,12 +259,24 @@ async def _assigned(
         except SealtrailError as error:
             worker.status.waiting = error.message
             log.warning("assignment waits: %s", error.message)
+            if time.monotonic() > end:
+                _give_up(worker)
+        except asyncio.CancelledError:
+            # A store that does not answer at all: Faust has stopped waiting.
+            if time.monotonic() > end and not app.should_stop:
+                _give_up(worker)
+            raise
         else:
             worker.status.waiting = ""
             return found
         await asyncio.sleep(pause)
         pause = min(pause * 2, BACKOFF_MAX_S)
     raise asyncio.CancelledError
+
+
+def _give_up(worker: Worker) -> None:
+    log.error("partitions could not be taken over in time: leaving, to be started anew")
+    worker.leave(EXIT_FAILED)
 
 
 class _App(faust.App):

@@ -1,0 +1,108 @@
+"""Taking partitions over while the store is away: in time, or not at all.
+
+Faust waits for an assignment as long as for an answer of the broker, and then goes on as if it had
+been told where to read. A worker that stayed would drop every message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sealtrail.errors import UnavailableError
+from sealtrail_processor.app import _assigned
+from sealtrail_processor.metrics import Status
+from sealtrail_processor.worker import EXIT_FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOPIC = "provenance.events"
+
+
+class Left(Exception):  # noqa: N818 - what leaving looks like here
+    pass
+
+
+class Worker:
+    """Takes over when `store` answers."""
+
+    def __init__(self, store: Callable[[], dict[int, int]]) -> None:
+        self.status = Status()
+        self.store = store
+
+    def assign(self, topic: str, numbers: list[int]) -> dict[int, int]:
+        return self.store()
+
+    def in_flush_thread(self, work: Any, *args: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*args))
+        except UnavailableError as error:
+            done.set_exception(error)
+        return done
+
+    def leave(self, status: int) -> None:
+        raise Left(status)
+
+
+def app(timeout_s: float) -> Any:
+    return SimpleNamespace(
+        should_stop=False, conf=SimpleNamespace(broker_request_timeout=timeout_s)
+    )
+
+
+async def take_over(worker: Worker, timeout_s: float) -> dict[int, int]:
+    anything: Any = worker
+    return await _assigned(app(timeout_s), anything, TOPIC, [0, 1])
+
+
+def away() -> dict[int, int]:
+    raise UnavailableError("the store is away")
+
+
+async def test_it_waits_for_a_store_that_comes_back() -> None:
+    answers = iter([away, away, lambda: {0: 7, 1: 9}])
+
+    def store() -> dict[int, int]:
+        return next(answers)()
+
+    worker = Worker(store)
+    assert await take_over(worker, 60) == {0: 7, 1: 9}
+    assert worker.status.waiting == ""
+
+
+async def test_it_leaves_before_faust_goes_on_without_it() -> None:
+    worker = Worker(away)
+    with pytest.raises(Left) as left:
+        await asyncio.wait_for(take_over(worker, 1.0), 0.95)
+    assert left.value.args == (EXIT_FAILED,)
+    assert worker.status.waiting == "the store is away"
+
+
+async def test_it_leaves_when_the_store_does_not_answer_at_all() -> None:
+    worker = Worker(away)
+    never: Future[Any] = Future()
+    anything: Any = lambda *_: never  # noqa: E731 - in the place of a method
+    worker.in_flush_thread = anything  # type: ignore[method-assign] # the job that never ends
+    task = asyncio.ensure_future(take_over(worker, 0.2))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(Left):
+        await task
+
+
+async def test_another_rebalance_is_no_reason() -> None:
+    worker = Worker(away)
+    never: Future[Any] = Future()
+    anything: Any = lambda *_: never  # noqa: E731 - in the place of a method
+    worker.in_flush_thread = anything  # type: ignore[method-assign] # the job that never ends
+    task = asyncio.ensure_future(take_over(worker, 60))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
