@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHONPATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 WORKER = [sys.executable, str(ROOT / "tests" / "crash" / "worker.py")]
 PARTITIONS = 4
 # The service whose clock is set; and how many events a second it emits.
@@ -223,7 +224,7 @@ class Field(Pipeline):
     def _service(self, name: str, rate: float, env: Mapping[str, str], *more: str) -> Charge:
         command = [sys.executable, "-m", "tests.faults.service", name, str(self.folder)]
         command += [str(rate), str(self.began), *more]
-        env = {"SEALTRAIL_CLOSE_S": "600", "PYTHONPATH": str(ROOT), **env}
+        env = {"SEALTRAIL_CLOSE_S": "600", "PYTHONPATH": PYTHONPATH, **env}
         return self.supervisor.add(name, lambda: self.spawn(command, self.log, env=env))
 
     def end_load(self, timeout_s: float = 900) -> None:
