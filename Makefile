@@ -14,8 +14,10 @@ READY := $(VENV)/.ready
 SOURCES := contract producers processors auditors deploy bench tests
 # More options for pytest, for example PYTEST="-k merkle".
 PYTEST ?=
-# Raised to what the tests reach, never lowered without saying why.
-COVERAGE := 88
+# Raised to what the tests reach, never lowered without saying why. 88 until commands and clients came that
+# speak to real servers alone (access lists, certificates, recovery): test-integration runs them, and processes
+# that tests start are not counted. The benchmark measures and is not measured.
+COVERAGE := 84
 
 .PHONY: help
 help: ## Show the targets

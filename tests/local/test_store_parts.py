@@ -262,8 +262,8 @@ def test_configuration_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from sealtrail import resources
 
     for name in (
-        "TMPDIR", "SEALTRAIL_HOT_PATH", "SEALTRAIL_COLD_PATH", "SEALTRAIL_STORE_USERS",
-        "SEALTRAIL_STORE_TMP", "SEALTRAIL_STORE_MEMORY",
+        "TMPDIR", "SEALTRAIL_HOT_PATH", "SEALTRAIL_COLD_PATH", "SEALTRAIL_BACKUP_PATH",
+        "SEALTRAIL_STORE_USERS", "SEALTRAIL_STORE_TMP", "SEALTRAIL_STORE_MEMORY",
     ):  # fmt: skip
         monkeypatch.setenv(name, "")  # put back after the test
     main = prepare(tmp_path, tmp_path / "backups", resources.path("clickhouse"), 1000)
