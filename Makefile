@@ -62,9 +62,17 @@ test-install: $(READY) ## Install each extra into a clean environment and import
 	$(BIN)/python -m pytest tests/install $(PYTEST)
 
 .PHONY: test-integration
-test-integration: $(READY) ## Run the whole pipeline with every attack hidden in honest traffic: embedded, then on real servers (Java, Maven)
+test-integration: test-scenarios test-real ## Run the whole pipeline with every attack hidden in honest traffic: embedded, then on real servers (Java, Maven)
+
+.PHONY: test-scenarios
+test-scenarios: $(READY) ## The embedded half of test-integration: attacks, recovery
 	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py tests/scenarios $(PYTEST)
-	$(BIN)/python -m pytest tests/attacks/test_hidden_attacks.py tests/real --servers real $(PYTEST)
+
+# Which of it: REAL=tests/real/test_registry.py
+REAL := tests/attacks/test_hidden_attacks.py tests/real
+.PHONY: test-real
+test-real: $(READY) ## The half on real servers: the same attacks, access lists, schema evolution
+	$(BIN)/python -m pytest $(REAL) --servers real $(PYTEST)
 
 .PHONY: catalogue
 catalogue: $(READY) ## Throw all 84 rows of tests/catalogue.toml at the system and print what happened (ROWS="A1 B3")

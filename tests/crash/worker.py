@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sealtrail_processor import judge, partition, wiring
+from sealtrail_processor import judge, wiring
 from sealtrail_processor.sink import ClickHouseSink
 
 POINTS = ("before-events", "after-events", "between-tables", "before-commit", "after-commit")
@@ -108,8 +108,7 @@ def poison(kind: str, text: bytes) -> None:
             signal.raise_signal(signal.SIGSEGV)
         return real(message, *args)
 
-    vars(partition)["examine"] = examine
-    wiring.run()
+    wiring.run(lambda o: dataclasses.replace(o, examine=examine))
 
 
 def main(args: list[str]) -> None:

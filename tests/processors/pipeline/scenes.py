@@ -10,12 +10,14 @@ from tests.contract import world
 from sealtrail.validate import Place
 from sealtrail_processor.breaker import PAGE, Mark
 from sealtrail_processor.clock import Tolerances
-from sealtrail_processor.judge import Rules
+from sealtrail_processor.judge import Examined, Rules, examine
 from sealtrail_processor.memory import MemoryBroker, MemoryLedger
 from sealtrail_processor.model import Finding, Flush, Log, RawMessage
 from sealtrail_processor.partition import Caps, Partition, Ports
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sealtrail.records import Directory
 
 SECOND = 1_000_000
@@ -33,6 +35,7 @@ def raw(offset: int, value: bytes | None, at: int | None = None, **changes: Any)
 class Scene:
     """One partition of one broker, and what happens to it."""
 
+    examine: Callable[..., Examined] = examine
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     directory: Directory = field(default_factory=world.directory)
@@ -62,6 +65,7 @@ class Scene:
             self.told.append,
             lambda: self.now,
             self.mark,
+            self.examine,
         )
         made = Partition(self.log, ports, self.rules, self.caps)
         made.catch_up()

@@ -17,7 +17,6 @@ from tests.processors.pipeline.scenes import Scene, raw
 
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.findings import Disposition
-from sealtrail_processor import partition as partition_module
 from sealtrail_processor.breaker import (
     ALONE,
     PAGE,
@@ -222,7 +221,7 @@ class Loop:
 
     def poison(self, where: str, name: str, poisonous: Callable[[Any], bool]) -> None:
         """Who calls this step with such an argument dies."""
-        module: Any = partition_module if where == "partition" else self.scene.ledger
+        module: Any = self.scene if where == "partition" else self.scene.ledger
         real = getattr(module, name)
 
         def deadly(*args: Any, **kwargs: Any) -> Any:
