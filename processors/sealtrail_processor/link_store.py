@@ -27,7 +27,8 @@ VERDICTS = (
     "decided_at",
     "version",
 )
-SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.ORPHAN)
+# Not ORPHAN: the parent may still come, after the worker that waited for it.
+SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WITH_PRODUCER)
 
 
 class LinkStore:
@@ -90,37 +91,49 @@ class LinkStore:
         )
         return {bytes(chain_id): code for chain_id, code in rows}
 
-    def unsettled(self, topic: str, partition: int, since: int, limit: int) -> list[Edge]:
-        """References of a partition that arrived since a time and have no lasting verdict yet."""
-        settled = ", ".join(f"'{v}'" for v in (*SETTLED, Verdict.LOST_WITH_PRODUCER))
+    def unsettled(
+        self, topic: str, partition: int, since: int, limit: int
+    ) -> list[tuple[Edge, Verdict | None]]:
+        """References of a partition that arrived since a time and have no lasting verdict yet.
+
+        Each with ORPHAN where that was said already, so that it is not said again.
+        """
+        settled = ", ".join(f"'{v}'" for v in SETTLED)
+        orphan = f"'{Verdict.ORPHAN}'"
+        said = (
+            "(child_chain, child_seq, child_branch, ordinal) {} ("
+            "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "
+            "WHERE verdict IN ({}) "
+            "AND decided_at >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC'))"
+        )
         rows = self._store.query(
             "SELECT log_id, offset, toUnixTimestamp64Micro(arrival) AS at, tenant, child_chain, "  # noqa: S608 - our own text
             "child_seq, child_branch, child_id, ordinal, parent_id, "
-            "toUnixTimestamp64Micro(parent_occurred_at), parent_leaf FROM edges_by_child "
-            "WHERE topic = {topic:String} AND partition = {partition:UInt16} "
+            f"toUnixTimestamp64Micro(parent_occurred_at), parent_leaf, {said.format('IN', orphan)} "
+            "FROM edges_by_child WHERE topic = {topic:String} AND partition = {partition:UInt16} "
             "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
-            "AND (child_chain, child_seq, child_branch, ordinal) NOT IN ("
-            "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "
-            f"WHERE verdict IN ({settled}) "
-            "AND decided_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')) "
+            f"AND {said.format('NOT IN', settled)} "
             "ORDER BY at LIMIT 1 BY child_chain, child_seq, child_branch, ordinal "
             f"LIMIT {limit:d}",
             {"topic": topic, "partition": partition, "since": max(since, 0)},
         )
         return [
-            Edge(
-                Log(row[0], topic, partition),
-                row[1],
-                row[2],
-                row[3],
-                bytes(row[4]),
-                row[5],
-                row[6],
-                bytes(row[7]),
-                row[8],
-                bytes(row[9]),
-                row[10],
-                bytes(row[11]),
+            (
+                Edge(
+                    Log(row[0], topic, partition),
+                    row[1],
+                    row[2],
+                    row[3],
+                    bytes(row[4]),
+                    row[5],
+                    row[6],
+                    bytes(row[7]),
+                    row[8],
+                    bytes(row[9]),
+                    row[10],
+                    bytes(row[11]),
+                ),
+                Verdict.ORPHAN if row[12] else None,
             )
             for row in rows
         ]

@@ -212,8 +212,8 @@ class Linker:
             except SealtrailError:
                 self._unread[key] = at
                 raise
-            for edge in waiting:
-                self._wait(Waiting(edge), 0.0)
+            for edge, verdict in waiting:
+                self._wait(Waiting(edge, verdict=verdict), 0.0)
             if waiting:
                 log.info("partition %d: %d links wait for a verdict", at.partition, len(waiting))
 

@@ -57,9 +57,20 @@ class FakeLinkStore(LinkStore):
     def skewed(self) -> dict[bytes, str]:
         return self.skew
 
-    def unsettled(self, topic: str, partition: int, since: int, limit: int) -> list[Edge]:
+    def unsettled(
+        self, topic: str, partition: int, since: int, limit: int
+    ) -> list[tuple[Edge, Verdict | None]]:
         found, self.open = self.open[:limit], self.open[limit:]
-        return found
+        orphans = {key for key, verdict in self.verdicts.items() if verdict == Verdict.ORPHAN}
+        return [
+            (
+                edge,
+                Verdict.ORPHAN
+                if (edge.child_chain, edge.child_seq, edge.ordinal) in orphans
+                else None,
+            )
+            for edge in found
+        ]
 
     def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
         for chain, seq, _, ordinal, _, verdict, _, _ in rows:
@@ -351,6 +362,22 @@ def test_a_restarted_linker_takes_up_what_has_no_verdict() -> None:
     bench.turn()
     bench.later(1)
     assert bench.store.verdicts == {(bytes(32), 0, 0): "VERIFIED"}
+
+
+def test_a_restarted_linker_waits_for_the_parent_of_an_orphan_and_says_nothing_again() -> None:
+    bench = Bench(orphan_window_s=600)
+    parent = first_event(world.Producer())
+    bench.store.open = [edge(parent)]
+    bench.store.verdicts = {(bytes(32), 0, 0): "ORPHAN"}
+    bench.now += 700 * SECOND
+    bench.linker.rebuild(bench.scene.log)
+    bench.turn()
+    bench.later(600)
+    assert bench.codes() == []
+    bench.store.stored[parent.event_id] = [stored(parent)]
+    bench.later(600)
+    assert bench.store.verdicts == {(bytes(32), 0, 0): "VERIFIED"}
+    assert bench.codes() == []
 
 
 def test_memory_forgets_old_batches_and_asks_the_store_then() -> None:
