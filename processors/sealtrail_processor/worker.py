@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.errors import SealtrailError, UnavailableError
+from sealtrail.errors import SealtrailError
 from sealtrail.validate import Place
-from sealtrail_processor import clock, consuming, timers
+from sealtrail_processor import clock, timers
 from sealtrail_processor.heads import Heads
 from sealtrail_processor.judge import Rules, examine
 from sealtrail_processor.link_store import LinkStore
@@ -194,16 +194,7 @@ class Worker:
                 partition.suspect(deaths)
                 self.partitions[partition.log.partition] = partition
         self._assigned()
-        return {number: self._begin(topic, number) for number in wanted}
-
-    def _begin(self, topic: str, number: int) -> int:
-        partition = self.partitions[number]
-        try:
-            group = self.outside.broker.committed(topic, [number]).get(number)
-        except UnavailableError:
-            # It is a matter of telling others; reading begins where the store's commits end.
-            return partition.next_offset
-        return consuming.begin(partition.next_offset, partition.low, group)
+        return {number: self.partitions[number].next_offset for number in wanted}
 
     def collect_deaths(self) -> None:
         """Bring what dead workers had in hand into the store, where all read it.
