@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -121,9 +122,9 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def room(stack: Stack) -> Iterator[Room]:
-    """One store for all tests of the room; each test empties it."""
+@contextmanager
+def opened(stack: Stack) -> Iterator[Room]:
+    """A stack's store with its tables, as a room."""
     settings = load(AuditSettings, stack.env)
     store = ClickHouseStore(
         settings.store_url, settings.store_user, settings.store_password.get_secret_value()
@@ -135,3 +136,10 @@ def room(stack: Stack) -> Iterator[Room]:
     finally:
         reader.close()
         store.close()
+
+
+@pytest.fixture(scope="session")
+def room(stack: Stack) -> Iterator[Room]:
+    """One store for all tests of the room; each test empties it."""
+    with opened(stack) as room:
+        yield room

@@ -6,23 +6,16 @@ A stack of its own: databases are dropped, and backups lie beside it.
 from __future__ import annotations
 
 import json
-import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.auditors import making
-from tests.auditors.conftest import Room
+from tests.auditors.conftest import Room, opened
 from tests.auditors.making import TOPIC, Chain, Partition
 from tests.conftest import Stack, running_stack
 
 from sealtrail.cli.main import run
-from sealtrail.settings import load
-from sealtrail_audit.reader import connect
-from sealtrail_audit.settings import AuditSettings
-from sealtrail_processor.migrate import Layout, migrate
 from sealtrail_processor.model import Log
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,17 +32,8 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def room(stack: Stack) -> Iterator[Room]:
     """Its store."""
-    settings = load(AuditSettings, stack.env)
-    store = ClickHouseStore(
-        settings.store_url, settings.store_user, settings.store_password.get_secret_value()
-    )
-    migrate(store, Layout(), making.NOW)
-    reader = connect(settings)
-    try:
-        yield Room(store, ClickHouseSink(store, random.Random(7).getrandbits), reader, settings)
-    finally:
-        reader.close()
-        store.close()
+    with opened(stack) as room:
+        yield room
 
 
 @pytest.fixture
