@@ -165,24 +165,27 @@ async def _drain(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> Non
 
 
 async def _commit(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> None:
-    async def commit(groups: Mapping[int, Sequence[RawMessage]]) -> bool:
-        return await _until_committed(app, worker, groups)
-
     while True:
         events = await lane.take()
         generation = app.consumer_generation_id
+
+        async def commit(
+            groups: Mapping[int, Sequence[RawMessage]], generation: int = generation
+        ) -> bool:
+            return await _until_committed(app, worker, groups, generation)
+
         if not await consuming.settle(events, generation, _raw, commit, stream.ack):
             return
 
 
 async def _until_committed(
-    app: faust.App, worker: Worker, groups: Mapping[int, Sequence[RawMessage]]
+    app: faust.App, worker: Worker, groups: Mapping[int, Sequence[RawMessage]], generation: int
 ) -> bool:
     """Process messages until they are committed; False when the application stops before."""
     pause = BACKOFF_S
     while not app.should_stop:
         try:
-            await asyncio.wrap_future(worker.in_lane(groups))
+            await asyncio.wrap_future(worker.in_lane(groups, generation))
         except (LogChanged, SkippedMessages) as error:
             log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state, no bug
             worker.leave(EXIT_FAILED)
@@ -227,9 +230,10 @@ def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
 
         async def seek_to_committed(self) -> Mapping[Any, int]:
             """Seek to, and return, the store's cursor of each assigned partition."""
+            generation = app.consumer_generation_id
             assigned = self.assignment()
             numbers = [tp.partition for tp in assigned if tp.topic == settings.topic]
-            cursors = await _assigned(app, worker, settings.topic, numbers)
+            cursors = await _assigned(app, worker, settings.topic, numbers, generation)
             offsets = {tp: cursors[tp.partition] for tp in assigned if tp.partition in cursors}
             await self.seek_wait(offsets)
             return offsets
@@ -242,16 +246,19 @@ def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
 
 
 async def _assigned(
-    app: faust.App, worker: Worker, topic: str, numbers: Sequence[int]
+    app: faust.App, worker: Worker, topic: str, numbers: Sequence[int], generation: int
 ) -> dict[int, int]:
+    """Take over what was assigned in a generation; nothing once there is a later one."""
     pause = BACKOFF_S
     # Faust waits for so long, then goes on without having been told where to read: with partitions
     # that are not loaded, whose messages would be skipped.
     end = time.monotonic() + app.conf.broker_request_timeout * PATIENCE
     while not app.should_stop:
+        if app.consumer_generation_id != generation:
+            return {}
         try:
             found: dict[int, int] = await asyncio.wrap_future(
-                worker.in_flush_thread(worker.assign, topic, numbers)
+                worker.in_flush_thread(worker.assign, topic, numbers, generation)
             )
         except LogChanged as error:
             log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state, no bug

@@ -14,6 +14,7 @@ are skipped), or with some missing in between (refused): the cursor in the store
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
@@ -133,13 +134,17 @@ class Partition:
         ports: the outside.
         rules: what its messages are judged by.
         caps: size of a flush.
+        generation: of the group, in which it was assigned; only what was fetched in it is for it.
     """
 
-    def __init__(self, log: Log, ports: Ports, rules: Rules, caps: Caps) -> None:
+    def __init__(
+        self, log: Log, ports: Ports, rules: Rules, caps: Caps, generation: int = 0
+    ) -> None:
         self.log = log
         self.ports = ports
         self.rules = rules
         self.caps = caps
+        self.generation = generation
         self.lock = Lock()
         self.closed = False
         ledger = ports.ledger
@@ -156,6 +161,19 @@ class Partition:
         self.chains = ledger.chains(log.topic, log.partition)
         self.low = low
         self.suspicion = Suspicion()
+
+    def given_back(self, generation: int) -> Partition:
+        """The same state, open in a later generation; in the same one, as it is: perhaps closed.
+
+        The caller holds `lock`. This one takes no more messages: some may still be on their way
+        to it, behind others that it did not take when it was closed.
+        """
+        if generation == self.generation:
+            return self
+        heir = copy(self)
+        heir.generation, heir.lock, heir.closed = generation, Lock(), False
+        self.closed = True
+        return heir
 
     def suspect(self, deaths: Iterable[Death]) -> None:
         """Take in what became of workers that had messages in hand; at assignment.

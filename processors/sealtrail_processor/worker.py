@@ -14,6 +14,7 @@ import time
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import SealtrailError
@@ -154,25 +155,36 @@ class Worker:
         """Run something that touches partitions, in order with everything else that does."""
         return self._flushing.submit(work, *args)
 
-    def in_lane(self, groups: Mapping[int, Sequence[RawMessage]]) -> Future[None]:
+    def in_lane(self, groups: Mapping[int, Sequence[RawMessage]], generation: int) -> Future[None]:
         """Judge and commit messages by partition; partitions of one call wait for one another.
 
-        The future's errors are those of `process`.
-        """
-        return self._lanes.submit(self.process_together, groups)
+        The future's errors are those of `process_together`.
 
-    def assign(self, topic: str, numbers: Iterable[int]) -> dict[int, int]:
+        Args:
+            groups: messages by partition.
+            generation: of the group, in which they were fetched.
+        """
+        return self._lanes.submit(self.process_together, groups, generation)
+
+    def assign(self, topic: str, numbers: Iterable[int], generation: int) -> dict[int, int]:
         """Take partitions over: state as of the last commit; next offset of each.
 
         Runs in the flush thread.
+
+        Args:
+            topic: of the partitions.
+            numbers: all that are this worker's now.
+            generation: of the group. A partition that was taken away stays closed until a later
+                one: Faust also asks where to read while a rebalance is under way, and what was
+                fetched before may still wait in a lane behind messages that were dropped.
 
         Raises:
             SealtrailError: store or broker cannot be asked; call again.
         """
         with self._busy:
-            return self._take_over(topic, sorted(numbers))
+            return self._take_over(topic, sorted(numbers), generation)
 
-    def _take_over(self, topic: str, wanted: list[int]) -> dict[int, int]:
+    def _take_over(self, topic: str, wanted: list[int], generation: int) -> dict[int, int]:
         if not self._loaded:
             # Again: at the start the store may have been away.
             self.outside.tables()
@@ -190,7 +202,7 @@ class Worker:
         with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as loaders:
             # Each is a handful of questions to the store: nobody is served while they are asked.
             logs = [Log(log_id, topic, number) for number in wanted]
-            for partition in loaders.map(self._load, logs):
+            for partition in loaders.map(self._load, logs, repeat(generation)):
                 partition.suspect(deaths)
                 self.partitions[partition.log.partition] = partition
         self._assigned()
@@ -214,7 +226,7 @@ class Worker:
         )
         return [bytes(row[0]) for row in rows]
 
-    def _load(self, log_: Log) -> Partition:
+    def _load(self, log_: Log, generation: int) -> Partition:
         self.outside.ledger.settle(log_.partition)
         before = self.partitions.get(log_.partition)
         # Rebalances take partitions away and give them back: what was not moved on is kept.
@@ -224,8 +236,7 @@ class Worker:
                 same = before.log == log_
                 # None: nothing of this log is committed yet.
                 if same and (self.outside.ledger.cursor(log_) or 0) == before.next_offset:
-                    before.closed = False
-                    return before
+                    return before.given_back(generation)
         ports = Ports(
             self.outside.ledger,
             self.outside.sink,
@@ -239,7 +250,7 @@ class Worker:
             self.outside.examine,
         )
         caps = Caps(self.settings.flush_events, self.settings.flush_bytes)
-        partition = Partition(log_, ports, self.rules(log_), caps)
+        partition = Partition(log_, ports, self.rules(log_), caps, generation)
         partition.catch_up()
         self._timers.forget(log_.partition)
         self._linker.rebuild(log_)
@@ -273,20 +284,11 @@ class Worker:
                 partition.closed = True
         self.status.ready = False
 
-    def process(self, number: int, messages: Sequence[RawMessage]) -> None:
-        """Judge and commit messages of one partition; runs in the flush thread.
-
-        Raises:
-            SealtrailError: call again with the same messages (but see Partition.process).
-        """
-        partition = self.partitions.get(number)
-        if partition is None:
-            return
-        with self._busy, self.metrics.flush_seconds.time():
-            partition.process(messages)
-
-    def process_together(self, groups: Mapping[int, Sequence[RawMessage]]) -> None:
+    def process_together(self, groups: Mapping[int, Sequence[RawMessage]], generation: int) -> None:
         """Judge and commit messages of some partitions; runs in a lane's thread.
+
+        What was fetched in another generation than that in which the partition was taken over is
+        dropped: it is read again.
 
         Raises:
             SealtrailError: call again with the same messages (but see Partition.process).
@@ -295,6 +297,7 @@ class Worker:
             (partition, messages)
             for number, messages in groups.items()
             if (partition := self.partitions.get(number)) is not None
+            and partition.generation == generation
         ]
         with self._busy, self.metrics.flush_seconds.time():
             self._together.process(work)
@@ -329,7 +332,7 @@ class Worker:
 
     def _assigned(self) -> None:
         self.status.assigned = tuple(sorted(self.partitions))
-        self.status.ready = True
+        self.status.ready = not any(p.closed for p in self.partitions.values())
         self.status.progress()
         # Workers that die time and again stop the whole group: no reason for the others to leave.
         self._watchdog.assigned(time.monotonic())

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from sealtrail_processor.model import RawMessage
 
+# There is but one, for nothing is ever assigned anew.
+GENERATION = 0
+
 
 class Lanes:
     """The worker's lanes, fed by one consumer.
@@ -68,7 +71,7 @@ class Lanes:
                 self._flights[lane] = None
             if self._flights[lane] is None and self._ready(lane):
                 groups = self._take(lane)
-                self._flights[lane] = (self._worker.in_lane(groups), groups)
+                self._flights[lane] = (self._worker.in_lane(groups, GENERATION), groups)
 
     def _ready(self, lane: int) -> bool:
         waiting, settings = self._waiting[lane], self._settings
@@ -108,7 +111,7 @@ def main() -> None:
         }
     )
     numbers = range(outside.broker.partitions(settings.topic))
-    cursors = worker.in_flush_thread(worker.assign, settings.topic, numbers).result()
+    cursors = worker.in_flush_thread(worker.assign, settings.topic, numbers, GENERATION).result()
     consumer.assign([TopicPartition(settings.topic, n, at) for n, at in cursors.items()])
     worker.start()
     lanes = Lanes(worker, settings, consumer)

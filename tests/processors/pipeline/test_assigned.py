@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.contract import world
@@ -26,6 +26,9 @@ from sealtrail_processor.memory import (
 from sealtrail_processor.model import Log, RawMessage
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.worker import BUSY_S, EXIT_FAILED, Outside, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -77,6 +80,15 @@ class House:
             lambda: self.now,
         )
         self.worker = Worker(WorkerSettings(**settings), outside, leave)
+        self.generation = 1
+
+    def assign(self) -> dict[int, int]:
+        """What Faust asks for at the end of a rebalance, and sometimes within one."""
+        return self.worker.assign(world.TOPIC, [1], self.generation)
+
+    def process(self, messages: list[RawMessage]) -> None:
+        """Messages that were fetched now."""
+        self.worker.process_together({1: messages}, self.generation)
 
     def check_tables(self) -> None:
         """As the store's own answer would be."""
@@ -93,7 +105,8 @@ class House:
         """A rebalance that brings the partition back."""
         self.worker.revoke([1])
         assert not self.worker.status.ready
-        return self.worker.assign(world.TOPIC, [1])
+        self.generation += 1
+        return self.assign()
 
     def look_around(self) -> None:
         """What the upkeep thread does at each turn, without its threads."""
@@ -104,15 +117,17 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    made.worker.stop()
 
 
 def test_it_takes_over_where_commits_end(house: House) -> None:
     producer = world.Producer()
     messages = house.append(producer.send(), producer.send())
-    assert house.worker.assign(world.TOPIC, [1]) == {1: 0}
-    house.worker.process(1, messages)
+    assert house.assign() == {1: 0}
+    house.process(messages)
     assert house.worker.status.ready
     assert house.assign_anew() == {1: 2}, "wherever the group is"
     house.broker.group[1] = 2
@@ -124,69 +139,90 @@ def test_tables_of_another_version_are_waited_for_when_the_store_was_away_at_the
 ) -> None:
     house.wrong_tables = "the tables of the store are not those of this version"
     with pytest.raises(ConfigurationError):
-        house.worker.assign(world.TOPIC, [1])
+        house.assign()
     assert not house.worker.status.ready
     house.wrong_tables = ""
-    assert house.worker.assign(world.TOPIC, [1]) == {1: 0}
+    assert house.assign() == {1: 0}
 
 
 def test_deaths_of_others_are_on_record_before_partitions_are_loaded(house: House) -> None:
     log = Log("cluster-1", world.TOPIC, 1)
-    house.worker.assign(world.TOPIC, [1])
-    house.worker.process(1, house.append(world.Producer().send()))
+    house.assign()
+    house.process(house.append(world.Producer().send()))
     house.marks.dead = [Death(log, 0, 5, "WORK", "w-1"), Death(log, 2, 2, "WORK", "w-2")]
     house.assign_anew()
     assert house.worker.partitions[1].suspicion == Suspicion(until=6, alone={2: 1})
     # The partition is kept over a rebalance, what is suspected is not.
     house.marks.dead = [Death(log, 2, 2, "FAULT", "w-3"), Death(log, 2, 2, "WAIT", "w-4")]
-    before = house.worker.partitions[1]
+    before = house.worker.partitions[1].chains
     house.assign_anew()
-    assert house.worker.partitions[1] is before
-    assert before.suspicion == Suspicion(until=6, alone={2: 2})
+    assert house.worker.partitions[1].chains is before
+    assert house.worker.partitions[1].suspicion == Suspicion(until=6, alone={2: 2})
 
 
 def test_state_is_kept_over_a_rebalance_only_while_nobody_moved_on(house: House) -> None:
     producer = world.Producer()
-    house.worker.assign(world.TOPIC, [1])
-    before = house.worker.partitions[1]
-    house.worker.process(1, house.append(producer.send()))
+    house.assign()
+    before = house.worker.partitions[1].chains
+    house.process(house.append(producer.send()))
     house.assign_anew()
-    assert house.worker.partitions[1] is before
+    assert house.worker.partitions[1].chains is before
 
     house.append(producer.send())
     other = House()
     other.ledger, other.broker = house.ledger, house.broker
-    other.worker.outside = house.worker.outside
-    other.worker.assign(world.TOPIC, [1])
-    other.worker.process(1, house.broker.logs[1])
+    other.worker = Worker(house.worker.settings, house.worker.outside, leave)
+    other.assign()
+    other.process(house.broker.logs[1])
     assert house.assign_anew() == {1: 2}
-    assert house.worker.partitions[1] is not before
+    assert house.worker.partitions[1].chains is not before
 
 
 def test_what_was_taken_away_is_not_processed(house: House) -> None:
-    house.worker.assign(world.TOPIC, [1])
+    house.assign()
     messages = house.append(world.Producer().send())
     house.worker.revoke([1])
-    house.worker.process(1, messages)
-    house.worker.process(7, messages)
+    house.process(messages)
+    house.worker.process_together({7: messages}, house.generation)
     assert house.ledger.flushes == []
+
+
+def test_what_waits_behind_dropped_messages_is_dropped_with_them(house: House) -> None:
+    producer = world.Producer()
+    first, second = house.append(producer.send(), producer.send())
+    house.assign()
+    house.worker.revoke([1])
+    house.process([first])
+    # Faust asks where to read in the middle of the rebalance, too.
+    assert house.assign() == {1: 0}
+    assert not house.worker.status.ready
+    house.process([second])
+    before = house.worker.partitions[1]
+    house.generation += 1
+    assert house.assign() == {1: 0}
+    # A lane that had the second in hand all the time has this partition in hand, too.
+    before.process([second])
+    house.worker.process_together({1: [second]}, house.generation - 1)
+    assert house.ledger.flushes == []
+    house.process([first, second])
+    assert house.ledger.cursor(Log("cluster-1", world.TOPIC, 1)) == 2
 
 
 def test_messages_judged_by_keys_that_came_right_before(house: House) -> None:
     identity = world.IDENTITY
     stranger = world.Producer(keys=(world.STRANGER,), identity=identity)
-    house.worker.assign(world.TOPIC, [1])
+    house.assign()
     record = world.signed(world.key_record(world.STRANGER))
     house.topic.unread = [(0, RawMessage(0, b"k", record, (), 0, append_time=False))]
-    house.worker.process(1, house.append(stranger.send()))
+    house.process(house.append(stranger.send()))
     assert [j.disposition.value for j in house.ledger.judged()] == ["accepted"]
 
 
 def test_gaps_become_rows_and_alerts_once(house: House) -> None:
     producer = world.Producer()
-    house.worker.assign(world.TOPIC, [1])
+    house.assign()
     first, _, third = producer.send(), producer.send(), producer.send()
-    house.worker.process(1, house.append(first, third))
+    house.process(house.append(first, third))
     house.worker.status.lag = 0
     house.now += 60 * SECOND
     house.look_around()
@@ -197,8 +233,8 @@ def test_gaps_become_rows_and_alerts_once(house: House) -> None:
 
 def test_other_workers_are_told_how_far_chains_have_come(house: House) -> None:
     producer = world.Producer()
-    house.worker.assign(world.TOPIC, [1])
-    house.worker.process(1, house.append(producer.send(), producer.send()))
+    house.assign()
+    house.process(house.append(producer.send(), producer.send()))
     assert house.publisher.sent == []
     [message] = house.heads_publisher.sent
     assert message.topic == house.worker.settings.heads_topic
@@ -206,15 +242,15 @@ def test_other_workers_are_told_how_far_chains_have_come(house: House) -> None:
     [chain] = house.worker.partitions[1].chains.by_id.values()
     assert (head.prefix, head.next_seq) == (ids.chain_prefix(chain.chain_id), chain.next_seq)
     house.heads.there = False
-    house.worker.process(1, house.append(producer.send()))
+    house.process(house.append(producer.send()))
     assert len(house.heads_publisher.sent) == 1
 
 
 def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> None:
     producer = world.Producer()
-    house.worker.assign(world.TOPIC, [1])
+    house.assign()
     first, _, third = producer.send(), producer.send(), producer.send()
-    house.worker.process(1, house.append(first, third))
+    house.process(house.append(first, third))
     house.worker.status.lag = 0
     house.now += 60 * SECOND
     house.look_around()
@@ -224,7 +260,7 @@ def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> No
     heir.ledger, heir.broker, heir.now = house.ledger, house.broker, house.now
     heir.worker.outside = replace(heir.worker.outside, ledger=house.ledger, broker=house.broker)  # type: ignore[arg-type] # the part of it that counts
     heir.store.answers = {"SELECT finding_id FROM findings": [(told["finding_id"],)]}
-    heir.worker.assign(world.TOPIC, [1])
+    heir.assign()
     heir.worker.status.lag = 0
     heir.look_around()
     assert heir.worker.partitions[1].chains.by_id
@@ -232,7 +268,7 @@ def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> No
 
 
 def test_another_broker_is_noticed_without_messages(house: House) -> None:
-    house.worker.assign(world.TOPIC, [1])
+    house.assign()
     house.broker.cluster = "cluster-2"
     with pytest.raises(UnavailableError):
         house.look_around()
@@ -263,9 +299,9 @@ def test_a_slow_store_is_not_a_stuck_worker() -> None:
 
 def test_threads_start_and_stop(house: House) -> None:
     house.worker.start()
-    house.worker.in_flush_thread(house.worker.assign, world.TOPIC, [1]).result(10)
+    house.worker.in_flush_thread(house.assign).result(10)
     messages = house.append(world.Producer().send())
-    house.worker.in_flush_thread(house.worker.process, 1, messages).result(10)
+    house.worker.in_lane({1: messages}, house.generation).result(10)
     house.worker.stop()
     assert house.worker.status.stopping
     assert [j.disposition.value for j in house.ledger.judged()] == ["accepted"]

@@ -35,7 +35,7 @@ class Worker:
         self.status = Status()
         self.store = store
 
-    def assign(self, topic: str, numbers: list[int]) -> dict[int, int]:
+    def assign(self, topic: str, numbers: list[int], generation: int) -> dict[int, int]:
         return self.store()
 
     def in_flush_thread(self, work: Any, *args: Any) -> Future[Any]:
@@ -52,13 +52,15 @@ class Worker:
 
 def app(timeout_s: float) -> Any:
     return SimpleNamespace(
-        should_stop=False, conf=SimpleNamespace(broker_request_timeout=timeout_s)
+        should_stop=False,
+        consumer_generation_id=1,
+        conf=SimpleNamespace(broker_request_timeout=timeout_s),
     )
 
 
 async def take_over(worker: Worker, timeout_s: float) -> dict[int, int]:
     anything: Any = worker
-    return await _assigned(app(timeout_s), anything, TOPIC, [0, 1])
+    return await _assigned(app(timeout_s), anything, TOPIC, [0, 1], 1)
 
 
 def away() -> dict[int, int]:
@@ -106,3 +108,13 @@ async def test_another_rebalance_is_no_reason() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_later_generation_asks_anew() -> None:
+    worker = Worker(away)
+    application = app(60)
+    anything: Any = worker
+    task = asyncio.ensure_future(_assigned(application, anything, TOPIC, [0, 1], 1))
+    await asyncio.sleep(0.05)
+    application.consumer_generation_id = 2
+    assert await asyncio.wait_for(task, 5) == {}
