@@ -376,8 +376,19 @@ class Partition:
                 )
 
     def _lost(self, end: int) -> None:
-        """Commit the offsets from the cursor to end (exclusive) as lost, and say so."""
-        first = self.next_offset
+        """Commit the offsets from the cursor to end (exclusive) as lost, and say so.
+
+        Raises:
+            SkippedMessages: not lost: another worker has committed them.
+        """
+        first, topic, number = self.next_offset, self.log.topic, self.log.partition
+        # One that was frozen, and replaced by this one, may have ended its flush since we began.
+        cursor = self.ports.ledger.cursor(self.log)
+        if cursor is not None and cursor > first:
+            raise SkippedMessages(
+                f"{topic}[{number}]: offsets {first} to {cursor - 1} were committed meanwhile",
+                hint="the worker starts anew from what is committed",
+            )
         arrival = max(self.ports.now(), self.last_arrival)
         detail = f"offsets {first} to {end - 1} were gone before they were read"
         # The finding first: after the commit nobody would look again.

@@ -28,7 +28,7 @@ class LogChanged(UnavailableError):  # noqa: N818 - says what happened
 
 
 class SkippedMessages(UnavailableError):  # noqa: N818 - says what happened
-    """The consumer handed over a message while earlier ones are still in the log."""
+    """Between the cursor and the next message lie some that are in the log, or in the store."""
 
 
 class Ledger(Protocol):

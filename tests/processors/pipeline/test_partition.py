@@ -178,6 +178,21 @@ def test_what_a_log_dropped_before_anybody_read_it_is_lost_and_reported() -> Non
     assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [(3, 3)]
 
 
+def test_what_another_worker_committed_meanwhile_is_not_lost() -> None:
+    """It was frozen and replaced, and ended its flush after all; then the log dropped it all."""
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(3)))
+    frozen, ours = scene.partition(), scene.partition()
+    frozen.process(scene.broker.logs[1][:2])
+    del scene.broker.logs[1][:2]
+    with pytest.raises(SkippedMessages, match="offsets 0 to 1 were committed meanwhile"):
+        scene.run(ours)
+    assert (scene.ledger.lost, scene.reports) == ([], [])
+    scene.run()
+    assert scene.dispositions() == ["accepted"] * 3
+
+
 def test_loss_in_the_middle_of_a_run_is_seen_too() -> None:
     producer = world.Producer()
     scene = Scene()
