@@ -11,7 +11,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import crypto
@@ -34,13 +36,15 @@ from sealtrail_processor.partition import Ports as WorkerPorts
 from sealtrail_processor.ports import LogChanged, SkippedMessages
 from sealtrail_processor.store import StoreUnavailable
 from sealtrail_processor.together import Together
+from sealtrail_processor.watchdog import Watchdog
 from sealtrail_producer import Trail
+from sealtrail_producer import trail as trails
 from sealtrail_producer.fakes import FakeClock, FakeRegistry
 from sealtrail_producer.ports import Ports
 from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sealtrail.event import ParentRef
@@ -54,6 +58,10 @@ STEPS = 70
 SETTLE_US = 30_000_000
 # Of the simulated clock, which moves by a millisecond at each look.
 CLOSE_S = 0.03
+# How long a worker may stand still, after the watchdog's own ten seconds; in production 30.
+PATIENCE_S = 5.0
+# Turns of 0.2 s in which all must come to rest: time for the watchdog, and for what follows.
+ROUNDS = 100
 
 
 class Crash(BaseException):
@@ -127,6 +135,8 @@ class Service:
             self.keep()
             self.trail._forked()
             self.trail._closed = True
+            # The process would be gone: this one must not hold it, and its world, to its end.
+            trails._trails.discard(self.trail)
             self.trail = None
 
     def close(self) -> None:
@@ -195,18 +205,18 @@ class Worker:
             self.partitions[number] = partition
             group = world.broker.group.get(number)
             self.position[number] = consuming.begin(partition.next_offset, partition.low, group)
+        self._watchdog = Watchdog(PATIENCE_S)
+        self._watchdog.assigned(world.clock.steady)
 
     def write(self, flush: Flush) -> None:
         """Sink.write; a worker that is frozen within it may wake up much later, and go on."""
-        self._world.in_hand = (flush,)
-        self.sink.write(flush)
-        self._world.in_hand = ()
+        with self._world.holding((flush,)):
+            self.sink.write(flush)
 
     def write_together(self, flushes: Sequence[Flush]) -> None:
         """Sink.write_together."""
-        self._world.in_hand = tuple(flushes)
-        self.sink.write_together(flushes)
-        self._world.in_hand = ()
+        with self._world.holding(flushes):
+            self.sink.write_together(flushes)
 
     def write_lost(self, log: Log, first: int, last: int, arrival: int) -> None:
         """Sink.write_lost."""
@@ -226,6 +236,18 @@ class Worker:
                 number, offset = event.message.partition, event.message.raw.offset
                 self.position[number] = max(self.position[number], offset + 1)
         return True
+
+    def stuck(self) -> bool:
+        """What the watchdog says, from what the worker's upkeep would tell it."""
+        numbers = sorted(self.partitions)
+        return self._watchdog.observe(
+            self._world.clock.steady,
+            {n: self._world.broker.watermarks(TOPIC, n)[1] for n in numbers},
+            {n: self.partitions[n].next_offset for n in numbers},
+            own=numbers,
+            waiting=False,
+            working=False,
+        )[1]
 
     def holds(self, number: int) -> bool:
         """Whether messages are in hand."""
@@ -339,6 +361,15 @@ class World:
         del finding
         self.reported.add((log, offset))
 
+    @contextmanager
+    def holding(self, flushes: Sequence[Flush]) -> Iterator[None]:
+        """A worker that is frozen within may wake up and write these."""
+        self.in_hand = tuple(flushes)
+        try:
+            yield
+        finally:
+            self.in_hand = ()
+
     def fault(self, what: str, *, done: bool) -> None:
         """Something may go wrong before or after what is done."""
         if self.quiet or not self.tape.one_in(60):
@@ -396,8 +427,23 @@ class World:
 
     def kill_worker(self) -> None:
         """The worker dies; what the group has must be durable by then."""
-        self.worker, self.in_hand = None, ()
+        self.worker = None
         self.ahead()
+
+    def watch(self) -> None:
+        """The watchdog ends a worker that stands still; that is right where nothing is to be read.
+
+        A log that dropped all that was unread brings no message that would show the loss.
+        """
+        if self.worker is None or not self.worker.stuck():
+            return
+        self.note("the watchdog ends the worker")
+        for number, partition in self.worker.partitions.items():
+            start, end = self.broker.watermarks(TOPIC, number)
+            if max(partition.next_offset, start) < end:
+                at = partition.next_offset
+                self.broken.append(f"STUCK: the worker stands at {at} of partition {number}")
+        self.kill_worker()
 
     def ahead(self) -> None:
         """No committed offset without a durable row."""
@@ -449,12 +495,13 @@ class World:
         self.broker.away = 0
         self.note("-- quiet from here on")
         for closing in (False, True):
-            for _ in range(60):
+            for _ in range(ROUNDS):
                 self.work()
                 self.thaw()
                 self.broker.deliver_late()
                 while self.consume(*range(PARTITIONS)):
                     pass
+                self.watch()
                 if self._settled():
                     break
             else:
@@ -478,23 +525,17 @@ class World:
         )
 
 
-_SETTINGS: dict[tuple[str, int], ProducerSettings] = {}
-
-
+@lru_cache(maxsize=16)
 def _settings(folder: Path, instance: str, pace_bytes: int) -> ProducerSettings:
-    known = _SETTINGS.get((instance, pace_bytes))
-    if known is None:
-        known = ProducerSettings(
-            state_dir=folder,
-            instance=instance,
-            partitions=PARTITIONS,
-            batch_events=3,
-            heartbeat_s=2,
-            chain_s=20,
-            pace_bytes=pace_bytes,
-        )
-        _SETTINGS[instance, pace_bytes] = known
-    return known
+    return ProducerSettings(
+        state_dir=folder,
+        instance=instance,
+        partitions=PARTITIONS,
+        batch_events=3,
+        heartbeat_s=2,
+        chain_s=20,
+        pace_bytes=pace_bytes,
+    )
 
 
 def _advance(world: World) -> None:

@@ -12,7 +12,7 @@ from tests.processors.pipeline.scenes import SECOND, raw
 
 from sealtrail import ids
 from sealtrail.errors import ConfigurationError, UnavailableError
-from sealtrail_processor import heads
+from sealtrail_processor import heads, watchdog
 from sealtrail_processor.breaker import Death, Suspicion
 from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.memory import (
@@ -283,6 +283,29 @@ def test_a_stuck_worker_leaves(house: House) -> None:
     with pytest.raises(Left) as left:
         house.worker._watch()
     assert left.value.args == (EXIT_FAILED,)
+
+
+def test_a_log_that_dropped_all_that_was_unread_brings_no_message_to_show_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker stands before a gap with nothing behind it: it leaves, and the next says LOST."""
+    monkeypatch.setattr(watchdog, "GRACE_S", 0.0)
+    producer = world.Producer()
+    house.assign()
+    house.process(house.append(producer.send()))
+    house.append(producer.send(), producer.send())
+    house.broker.logs[1].clear()
+    house.broker.starts[1] = 3
+    house.worker._watchdog.patience_s = 0.0
+    house.worker._watch()
+    assert house.worker.status.lag == 2
+    with pytest.raises(Left) as left:
+        house.worker._watch()
+    assert left.value.args == (EXIT_FAILED,)
+    following = Worker(house.worker.settings, house.worker.outside, leave)
+    assert following.assign(world.TOPIC, [1], house.generation) == {1: 3}
+    assert [(first, last) for _, first, last in house.ledger.lost] == [(1, 2)]
+    following.stop()
 
 
 def test_a_slow_store_is_not_a_stuck_worker() -> None:
