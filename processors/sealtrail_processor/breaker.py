@@ -5,8 +5,9 @@
   doing). It costs a copy of some bytes, and no system call.
 - The file is locked for as long as the process lives, frozen or not. A mark that nobody holds is a
   dead worker's: whoever finds it brings what it says into the store, where all workers read it.
-- Messages under which a worker died are worked on one by one from then on. What killed workers
-  ALONE times, and has left nothing in the store, is quarantined unread.
+- Messages under which a worker died are committed FEW at a time from then on, and one by one where
+  it had no more than FEW in hand. What killed workers ALONE times, and has left nothing in the
+  store, is quarantined unread.
 - Who was killed while it waited for the store counts for care alone, and so does who had more than
   one message in hand: a kill from outside finds other messages each time, a poisonous one itself.
 - A thread that commits flushes of several partitions (`together`) has all of them in hand.
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from sealtrail_processor.store import Row, Store
 
 ALONE = 3
+# Most deaths are kills from outside, with all in hand that several flushes hold: one by one these
+# would take minutes, during which the partitions of the dead stand still.
+FEW = 16
 # A slot: phase (1 byte), count of ranges and lengths of two names, the names, the ranges.
 SLOTS, _SLOT = 64, 4096
 _MAGIC = b"STMARK1\n"
@@ -83,11 +87,11 @@ class Suspicion:
     """What earlier deaths say about a partition's next messages.
 
     Args:
-        until: offsets below it are worked on one by one.
+        held: first and last offset that workers had in hand when they died, one pair a death.
         alone: how often a worker died with just this offset in hand.
     """
 
-    until: int = 0
+    held: list[tuple[int, int]] = field(default_factory=list)
     alone: dict[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -95,23 +99,41 @@ class Suspicion:
         """From the deaths at or above the cursor."""
         made = cls()
         for death in deaths:
-            made.until = max(made.until, death.last + 1)
+            made.held.append((death.first, death.last))
             if death.first == death.last and death.phase in (Phase.WORK.name, Phase.FAULT.name):
                 made.alone[death.first] = made.alone.get(death.first, 0) + 1
         return made
+
+    @property
+    def until(self) -> int:
+        """No offset from here on was in a dead worker's hand."""
+        return max((last + 1 for _, last in self.held), default=0)
 
     def condemns(self, offset: int) -> bool:
         """Whether a message has killed often enough."""
         return self.alone.get(offset, 0) >= ALONE
 
     def groups(self, messages: Sequence[RawMessage]) -> Iterator[Sequence[RawMessage]]:
-        """One by one where a worker died, then the rest at once."""
-        split = 0
-        while split < len(messages) and messages[split].offset < self.until:
-            yield messages[split : split + 1]
-            split += 1
-        if split < len(messages):
-            yield messages[split:]
+        """What is committed together: fewer where a worker died, then the rest at once."""
+        at = 0
+        while at < len(messages) and messages[at].offset < self.until:
+            end = at + 1
+            most = self._most(messages[at].offset)
+            while (
+                end < min(at + most, len(messages))
+                and messages[end].offset < self.until
+                and self._most(messages[end].offset) == most
+            ):
+                end += 1
+            yield messages[at:end]
+            at = end
+        if at < len(messages):
+            yield messages[at:]
+
+    def _most(self, offset: int) -> int:
+        """How many messages this one may be committed with."""
+        sizes = (last - first + 1 for first, last in self.held if first <= offset <= last)
+        return FEW if min(sizes, default=FEW + 1) > FEW else 1
 
 
 class Mark:

@@ -151,13 +151,13 @@ def test_deaths_of_others_are_on_record_before_partitions_are_loaded(house: Hous
     house.process(house.append(world.Producer().send()))
     house.marks.dead = [Death(log, 0, 5, "WORK", "w-1"), Death(log, 2, 2, "WORK", "w-2")]
     house.assign_anew()
-    assert house.worker.partitions[1].suspicion == Suspicion(until=6, alone={2: 1})
+    assert house.worker.partitions[1].suspicion == Suspicion([(0, 5), (2, 2)], {2: 1})
     # The partition is kept over a rebalance, what is suspected is not.
     house.marks.dead = [Death(log, 2, 2, "FAULT", "w-3"), Death(log, 2, 2, "WAIT", "w-4")]
     before = house.worker.partitions[1].chains
     house.assign_anew()
     assert house.worker.partitions[1].chains is before
-    assert house.worker.partitions[1].suspicion == Suspicion(until=6, alone={2: 2})
+    assert house.worker.partitions[1].suspicion == Suspicion([(0, 5), *[(2, 2)] * 3], {2: 2})
 
 
 def test_state_is_kept_over_a_rebalance_only_while_nobody_moved_on(house: House) -> None:

@@ -19,6 +19,7 @@ from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.findings import Disposition
 from sealtrail_processor.breaker import (
     ALONE,
+    FEW,
     PAGE,
     Death,
     Mark,
@@ -134,7 +135,8 @@ def test_who_dies_with_several_partitions_in_hand_blames_none_of_them_alone() ->
     assert {d.phase for d in found} == {"SHARED"}
     assert len({d.mark for d in found}) == 2
     suspicion = Suspicion.of(found[:1] * 5)
-    assert suspicion == Suspicion(until=8)
+    assert suspicion == Suspicion([(7, 7)] * 5)
+    assert suspicion.until == 8
     with Mark(page).holding([flush(1, 7)]):
         assert [d.phase for d in read_mark(bytes(page), "m")] == ["WORK"]
 
@@ -200,11 +202,26 @@ def test_deaths_from_outside_never_condemn() -> None:
     assert not any(suspicion.condemns(offset) for offset in range(10))
 
 
-def test_suspected_messages_are_worked_on_one_by_one() -> None:
-    messages = [raw(n, b"") for n in (2, 3, 7, 8)]
-    groups = Suspicion(until=4).groups(messages)
-    assert [[m.offset for m in group] for group in groups] == [[2], [3], [7, 8]]
-    assert [len(g) for g in Suspicion().groups(messages)] == [4]
+MANY = (0, 79)
+
+
+@pytest.mark.parametrize(
+    ("held", "groups"),
+    [
+        ([], [100]),
+        ([MANY], [*[FEW] * 5, 20]),
+        ([MANY] * 9, [*[FEW] * 5, 20]),
+        ([MANY, (16, 18)], [FEW, 1, 1, 1, *[FEW] * 3, 13, 20]),
+        ([(1, 2)], [1, 1, 1, 97]),
+    ],
+)
+def test_each_death_narrows_what_is_taken_together(
+    held: list[tuple[int, int]], groups: list[int]
+) -> None:
+    messages = [raw(n, b"") for n in range(100)]
+    made = list(Suspicion(held).groups(messages))
+    assert [len(group) for group in made] == groups
+    assert [m.offset for group in made for m in group] == list(range(100))
 
 
 class Killed(BaseException):
