@@ -36,12 +36,12 @@ def send(rig: Rig, *, events: int, chains: int, batch: int, name: str) -> dict[s
     generator = rig.generator(11, chains, name, batches * batch // chains * 37)
     file = rig.folder / "tape"
     total = tape.write(file, generator.batches(batches, batch))
-    group = f"bench-{name}-{time.time_ns()}"
+    topic = rig.worker_settings.topic
+    group = rig.group(name, topic)
     changes = {"SEALTRAIL_GROUP": group}
     before = _committed(rig)
     worker = rig.start("workers.full", changes=changes)
-    topic = rig.worker_settings.topic
-    _first(rig, worker)
+    rig.assigned(worker)
     pids = {"worker": worker.pid, "store": rig.pid("store")}
     cpu = {name: usage.cpu_s(pid) for name, pid in pids.items()}
     began = time.monotonic()
@@ -74,22 +74,13 @@ def _committed(rig: Rig) -> int:
     return int(rig.store.query("SELECT sum(rows) FROM commits WHERE log_id != 'synthetic'")[0][0])
 
 
-def _first(rig: Rig, worker: Any) -> None:
-    """Wait until a worker has its partitions: it says so in its log."""
-    end = time.monotonic() + 120
-    while rig.assigned(worker.pid) < rig.worker_settings.partitions:
-        if worker.poll() is not None or time.monotonic() > end:
-            raise UnavailableError("the worker takes no partitions over")
-        time.sleep(0.05)
-
-
 def recovery(rig: Rig, say: Callable[[str], None]) -> dict[str, Any]:
     """Seconds from a worker's start to all partitions taken over, with what the store holds."""
     events = _committed(rig)
     began = time.monotonic()
     worker = rig.start("workers.full")
     try:
-        _first(rig, worker)
+        rig.assigned(worker)
         seconds = time.monotonic() - began
     finally:
         rig.stop(worker)
@@ -119,17 +110,28 @@ def audit(rig: Rig, say: Callable[[str], None]) -> dict[str, Any]:
     return found
 
 
-def store_growth(rig: Rig, sizes: tuple[int, ...], say: Callable[[str], None]) -> dict[str, Any]:
+def held(rig: Rig) -> int:
+    """Synthetic events in the store."""
+    return int(rig.store.query("SELECT sum(rows) FROM commits WHERE log_id = 'synthetic'")[0][0])
+
+
+def grow(rig: Rig, size: int, say: Callable[[str], None]) -> None:
+    """Bring the store to so many synthetic events, and wait for its merges."""
+    before, began = held(rig), time.monotonic()
+    if size > before:
+        synthetic.fill(rig.store, before, size - before)
+    filled = time.monotonic()
+    settled = rig.settle()
+    say(
+        f"{size:,} events: filled in {filled - began:.0f} s, "
+        f"{'merged' if settled else 'still merging'} after {time.monotonic() - filled:.0f} s"
+    )
+
+
+def grown(rig: Rig, size: int, say: Callable[[str], None]) -> dict[str, Any]:
     """CPU of worker and store an event, with so many events in the tables already."""
-    found: dict[str, Any] = {}
-    held = int(rig.store.query("SELECT sum(rows) FROM commits WHERE log_id = 'synthetic'")[0][0])
-    for size in sizes:
-        if size > held:
-            synthetic.fill(rig.store, held, size - held)
-            held = size
-        name = f"grown-{size}"
-        found[str(size)] = send(rig, events=SAMPLE, chains=16, batch=1024, name=name)
-        say(f"{size:,} events in the store: {found[str(size)]}")
+    found = send(rig, events=SAMPLE, chains=16, batch=1024, name=f"grown-{size}")
+    say(f"{size:,} events in the store: {found}")
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
     from sealtrail_bench.rig import Rig
 
 EVENTS = 256
-LOOK_S = 0.01
+# Looking more often would be a load of its own.
+LOOK_S = 0.03
+WARM_S = 3.0
 
 
 def measure(
@@ -38,14 +39,15 @@ def measure(
 
 
 def _share(rig: Rig, rate: float, seconds: float) -> dict[str, float]:
-    batches = max(round(rate * (seconds + 3) / EVENTS), CHAINS)
+    batches = max(round(rate * (seconds + WARM_S) / EVENTS), CHAINS)
     generator = rig.generator(7, CHAINS, f"delay-{time.time_ns()}", batches * EVENTS // CHAINS * 37)
     file = rig.folder / "tape"
     tape.write(file, generator.batches(batches, EVENTS))
-    group = f"bench-delay-{time.time_ns()}"
+    topic = rig.worker_settings.topic
+    group = rig.group("delay", topic)
     changes = {"SEALTRAIL_GROUP": group}
     worker = rig.start("workers.full", changes=changes)
-    topic = rig.worker_settings.topic
+    rig.assigned(worker)
     feed = rig.start(
         "feed",
         str(file),
@@ -71,8 +73,7 @@ def _share(rig: Rig, rate: float, seconds: float) -> dict[str, float]:
     watcher = threading.Thread(target=look)
     watcher.start()
     try:
-        out, _ = feed.communicate(timeout=600)
-        sent = json.loads(out)
+        sent = rig.answer(feed, 600)
         time.sleep(3)
     finally:
         stop.set()
@@ -84,8 +85,7 @@ def _share(rig: Rig, rate: float, seconds: float) -> dict[str, float]:
 
 
 def _figures(times: list[list[float]], seen: list[Any]) -> dict[str, float]:
-    # The first seconds are the worker's start.
-    begin = times[0][2] + 3 if times else 0.0
+    begin = times[0][2] + WARM_S if times else 0.0
     delays = []
     for partition, offset, sent in times:
         if sent < begin:
@@ -97,7 +97,7 @@ def _figures(times: list[list[float]], seen: list[Any]) -> dict[str, float]:
     delays.sort()
     count = len(delays)
     if not count:
-        raise rates.WrongRowsError("too short: everything was sent within the worker's start")
+        raise rates.WrongRowsError("too short: everything was sent within the warm-up")
     return {
         "p50_s": round(delays[count // 2], 3),
         "p99_s": round(delays[min(count * 99 // 100, count - 1)], 3),

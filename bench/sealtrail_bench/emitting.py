@@ -8,12 +8,13 @@ Prints one line of JSON: microseconds at the median and at 99 %, for both.
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.event import EventType
+from sealtrail.event import EventType, ProvenanceEvent
 from sealtrail.settings import load
 from sealtrail_bench.generator import event
 from sealtrail_producer import Trail, keyring
@@ -45,10 +46,21 @@ def main(count: int) -> None:
     (signer,) = keyring.open_all(keyring.references(settings, PRODUCER), settings)
 
     def alone(number: int) -> Any:
-        data = made[number % 256].encode()
+        example = made[number % 256]
+        data = ProvenanceEvent(
+            occurred_at=time.time_ns() // 1000,
+            salt=os.urandom(16),
+            event_type=EventType.TRANSFORM,
+            activity=example.activity,
+            actor=example.actor,
+            run_id=example.run_id,
+            inputs=example.inputs,
+            outputs=example.outputs,
+            attributes=example.attributes,
+        ).encode()
         return signer.sign(data) + data
 
-    with Trail.from_env(PRODUCER, instance="emitting", pace_bytes=None) as trail:
+    with Trail.from_env(PRODUCER, instance="emitting", pace_bytes=0) as trail:
 
         def ours(number: int) -> Any:
             example = made[number % 256]

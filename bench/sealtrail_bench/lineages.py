@@ -20,15 +20,16 @@ WALKS = 24
 NODES = 500
 
 
-def measure(rig: Rig, sizes: tuple[int, ...], say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds at the median and at 95 %, upwards and downwards mixed, for each size and depth."""
-    found: dict[str, Any] = {}
-    held = 0
-    for size in sizes:
-        synthetic.fill(rig.store, held, size - held)
-        held = size
-        found[str(size)] = {str(depth): _walks(rig, size, depth) for depth in DEPTHS}
-        say(f"lineage, {size:,} events: {found[str(size)]}")
+def measure(rig: Rig, size: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds at the median and at 95 %, upwards and downwards mixed, for each depth.
+
+    Args:
+        rig: where.
+        size: synthetic events in the store.
+        say: shows what was found.
+    """
+    found = {str(depth): _walks(rig, size, depth) for depth in DEPTHS}
+    say(f"lineage, {size:,} events: {found}")
     return found
 
 

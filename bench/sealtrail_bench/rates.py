@@ -14,7 +14,6 @@ their salts (`generator.checksum`).
 
 from __future__ import annotations
 
-import json
 import statistics
 import struct
 import time
@@ -26,7 +25,6 @@ from sealtrail_bench import tape, usage
 from sealtrail_bench.generator import Made, bodies, checksum, long
 from sealtrail_bench.workers import obvious
 from sealtrail_producer.ports import Message
-from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
     import subprocess
@@ -40,10 +38,17 @@ EVENTS = 1024
 CHAINS = 16
 # Below what the embedded broker keeps of a partition.
 WINDOW_BYTES = 4_000_000
-OBVIOUS_TOPIC = "bench.obvious"
 NATIVE_ROWS = 65_536
 DRAIN_S = 120.0
 READY_S = 120.0
+
+
+# A commit's row is there some milliseconds before readers see what it covers.
+_VISIBLE = """
+    SELECT sum(rows) FROM commits AS c INNER JOIN committed AS v
+        ON c.log_id = v.log_id AND c.topic = v.topic AND c.partition = v.partition
+    WHERE c.last_offset <= v.committed
+"""
 
 
 class WrongRowsError(SealtrailError):
@@ -114,8 +119,13 @@ class Rates:
         wanted = round(guess * (self._plan.seconds + self._plan.warm_s) * 1.25)
         file = self._rig.folder / "tape"
         if variant == "obvious":
-            _obvious_tape(self._rig, file, self._plan.seed + number, wanted)
-            turn = self._fed(variant, OBVIOUS_TOPIC, file, wanted)
+            # Of its own: another group would read again what the turn before has left.
+            topic = f"bench.obvious.{number}"
+            partitions = self._rig.topic(topic)
+            _obvious_tape(self._rig, file, self._plan.seed + number, wanted, partitions)
+            self._rig.store.command(f"DROP TABLE IF EXISTS sealtrail.{obvious.TABLE}")
+            self._rig.store.command(obvious.CREATE)
+            turn = self._fed(variant, topic, file, wanted)
         else:
             batches = max(wanted // EVENTS, CHAINS * 2)
             generator = self._rig.generator(
@@ -133,12 +143,12 @@ class Rates:
 
     def _fed(self, variant: str, topic: str, file: Path, events: int) -> Turn:
         rig, plan = self._rig, self._plan
-        group = f"bench-{variant}-{time.time_ns()}"
+        group = rig.group(variant, topic)
         changes = {"SEALTRAIL_TOPIC": topic, "SEALTRAIL_GROUP": group}
         if variant == "obvious":
-            rig.store.command(obvious.CREATE)
-            rig.topic(topic)
             changes["BENCH_PUBLIC_KEY"] = rig.signer().public_key.der[-32:].hex()
+        # The turn before may have left merges behind: they are its own, not this one's.
+        rig.settle()
         rows = _Rows(rig, obvious.TABLE if variant == "obvious" else "")
         before = rows.total()
         worker = rig.start(f"workers.{variant}", changes=changes)
@@ -178,18 +188,13 @@ class Rates:
         begun = _wait(lambda: rows.total() > before, worker, READY_S, "nothing is committed")
         while time.monotonic() - begun < plan.warm_s and rows.total() < (before + end) / 2:
             time.sleep(0.1)
-        marks = [(time.monotonic(), rows.total(), _cpu(pids))]
-        while marks[-1][0] - marks[0][0] < plan.seconds and marks[-1][1] < end:
-            time.sleep(0.25)
-            marks.append((time.monotonic(), rows.total(), _cpu(pids)))
-            if worker.poll() is not None:
-                raise UnavailableError(f"the worker ended with {worker.returncode}")
-        # From one look with new rows to another: commits come in steps.
-        first = marks[0]
-        last = max(marks, key=lambda mark: (mark[1], -mark[0]))
+        # From one commit to another: they come in steps, and a slow machine takes long for one.
+        first = last = self._step(rows, rows.total(), worker, pids)
+        while last[0] - first[0] < plan.seconds and last[1] < end:
+            last = self._step(rows, last[1], worker, pids)
         events = last[1] - first[1]
         if events <= 0:
-            raise UnavailableError("nothing was committed after the warm-up", hint="more --seconds")
+            raise UnavailableError("all was committed within the warm-up", hint="more --seconds")
         cpu = {
             name: (seconds - first[2][name]) / events * 1e6
             for name, seconds in last[2].items()
@@ -197,6 +202,21 @@ class Rates:
         }
         rss = {n: usage.peak_mb(p) for n, p in pids.items() if n in ("worker", "store")}
         return Turn(events / (last[0] - first[0]), events, cpu, rss)
+
+    @staticmethod
+    def _step(
+        rows: _Rows, held: int, worker: subprocess.Popen[bytes], pids: dict[str, int]
+    ) -> tuple[float, int, dict[str, float]]:
+        """Wait for rows beyond those held: when, how many there are, CPU seconds so far."""
+        total = held
+
+        def more() -> bool:
+            nonlocal total
+            total = rows.total()
+            return total > held
+
+        at = _wait(more, worker, DRAIN_S, "nothing more is committed")
+        return at, total, _cpu(pids)
 
     def _verify(
         self,
@@ -207,8 +227,7 @@ class Rates:
         turn: Turn,
     ) -> None:
         feed.terminate()
-        out, _ = feed.communicate(timeout=DRAIN_S)
-        sent = json.loads(out)
+        sent = self._rig.answer(feed, DRAIN_S)
         _wait(lambda: rows.total() - before >= sent["events"], worker, DRAIN_S, "it does not drain")
         found = rows.check(sent["ends"])
         if found != (sent["events"], sent["checksum"]):
@@ -274,8 +293,10 @@ class _Rows:
 
     def total(self) -> int:
         """How many there are."""
-        what = f"count() FROM {self._table}" if self._table else "sum(rows) FROM commits"
-        return int(self._store.query(f"SELECT {what}")[0][0])
+        if self._table:
+            sql = f"SELECT count() FROM {self._table}"  # noqa: S608 - our own text
+            return int(self._store.query(sql)[0][0])
+        return int(self._store.query(_VISIBLE)[0][0])
 
     def check(self, ends: dict[str, int]) -> tuple[int, int]:
         """(how many, sum of salts) of what came since this was made, up to these offsets."""
@@ -319,11 +340,10 @@ def _wait(
     return time.monotonic()
 
 
-def _obvious_tape(rig: Rig, file: Path, seed: int, count: int) -> None:
+def _obvious_tape(rig: Rig, file: Path, seed: int, count: int, partitions: int) -> None:
     """Messages of the obvious design: a signature and an event each."""
     import random
 
-    settings = rig.load(ProducerSettings)
     signer = rig.signer()
     rng, pool = random.Random(seed), bodies(seed)  # noqa: S311 - reproducible input
     start = time.time_ns() // 1000
@@ -333,9 +353,9 @@ def _obvious_tape(rig: Rig, file: Path, seed: int, count: int) -> None:
             salt = rng.randbytes(16)
             data = long(start + index) + b"\x00" + salt + pool[index % len(pool)]
             value = signer.sign(data) + data
-            partition = index % settings.partitions
+            partition = index % partitions
             yield Made(
-                Message(OBVIOUS_TOPIC, partition, struct.pack(">Q", index), (), value),
+                Message("", partition, struct.pack(">Q", index), (), value),
                 1,
                 checksum(salt),
             )

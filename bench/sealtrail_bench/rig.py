@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 PRODUCER = "bench"
 S = TypeVar("S", bound=CommonSettings)
 STOP_S = 20.0
+ASSIGNED_S = 120.0
+# Between two merges there is a moment without one.
+SETTLED_S, QUIET_LOOKS = 240.0, 5
 
 
 class Rig:
@@ -102,9 +105,13 @@ class Rig:
         found: Store = self._store
         return found
 
-    def topic(self, name: str) -> None:
-        """Make a topic with as many partitions as that of the events."""
-        from confluent_kafka import KafkaException
+    def topic(self, name: str) -> int:
+        """Make a topic; how many partitions it has.
+
+        Raises:
+            UnavailableError: there is none.
+        """
+        from confluent_kafka import Consumer, KafkaException
         from confluent_kafka.admin import AdminClient, NewTopic
 
         from sealtrail_processor.wiring import kafka_config
@@ -114,9 +121,42 @@ class Rig:
         made = AdminClient(config).create_topics(
             [NewTopic(name, settings.partitions, 1)], request_timeout=10
         )
-        # The embedded broker knows no such request: it makes a topic once it is asked for.
         with suppress(KafkaException):
             made[name].result()
+        # The embedded broker knows no such request: it makes a topic, with a number of partitions
+        # of its own, when a client that allows it asks for it.
+        client = Consumer(config | {"group.id": "bench", "allow.auto.create.topics": True})
+        try:
+            found = client.list_topics(name, timeout=10).topics[name]
+        finally:
+            client.close()
+        if not found.partitions:
+            raise UnavailableError(f"topic {name} was not made: {found.error}")
+        return len(found.partitions)
+
+    def group(self, name: str, topic: str) -> str:
+        """A consumer group that has consumed what is there, so that feeders know how far it is.
+
+        A group without a commit would look as if it still had the whole log to read. (Where
+        reading begins is another question: the pipeline begins where the store's commits end.)
+        """
+        from confluent_kafka import Consumer, TopicPartition
+
+        from sealtrail_processor.wiring import kafka_config
+
+        group = f"bench-{name}-{time.time_ns()}"
+        config: dict[str, Any] = {**kafka_config(self.worker_settings), "group.id": group}
+        client = Consumer(config)
+        try:
+            numbers = client.list_topics(topic, timeout=10).topics[topic].partitions
+            ends = [
+                TopicPartition(topic, n, client.get_watermark_offsets(TopicPartition(topic, n))[1])
+                for n in numbers
+            ]
+            client.commit(offsets=ends, asynchronous=False)
+        finally:
+            client.close()
+        return group
 
     def signer(self) -> Signer:
         """The producer's key."""
@@ -225,10 +265,43 @@ class Rig:
         if process in self._running:
             self._running.remove(process)
 
-    def assigned(self, pid: int) -> int:
-        """How many partitions a worker of this rig says that it has taken over."""
-        log = self.folder / f"{pid}.log"
-        return log.read_text(errors="replace").count("from offset") if log.exists() else 0
+    def answer(self, process: subprocess.Popen[bytes], timeout_s: float) -> Any:
+        """What a process that was started with a pipe prints: one value as JSON.
+
+        Raises:
+            UnavailableError: it fails, or does not end in time.
+        """
+        try:
+            out, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise UnavailableError(f"a process does not end within {timeout_s:.0f} s") from None
+        if process.returncode:
+            log = (self.folder / f"{process.pid}.log").read_text(errors="replace").strip()
+            raise UnavailableError(f"a process ended with {process.returncode}", hint=log[-300:])
+        return json.loads(out)
+
+    def assigned(self, worker: subprocess.Popen[bytes]) -> None:
+        """Wait until a worker has taken over all partitions: it says so in its log.
+
+        Raises:
+            UnavailableError: it does not.
+        """
+        log, end = self.folder / f"{worker.pid}.log", time.monotonic() + ASSIGNED_S
+        while (
+            log.read_text(errors="replace").count("from offset") < self.worker_settings.partitions
+        ):
+            if worker.poll() is not None or time.monotonic() > end:
+                raise UnavailableError("the worker takes no partitions over")
+            time.sleep(0.05)
+
+    def settle(self) -> bool:
+        """Wait for merges that what was stored before has left behind; whether they ended."""
+        quiet, end = 0, time.monotonic() + SETTLED_S
+        while quiet < QUIET_LOOKS and time.monotonic() < end:
+            running = self.store.query("SELECT count() FROM system.merges")[0][0]
+            quiet = 0 if running else quiet + 1
+            time.sleep(0.2)
+        return quiet == QUIET_LOOKS
 
     def pid(self, service: str) -> int:
         """Process of a server of the stack."""

@@ -101,7 +101,8 @@ def _block(store: Store, start: int, count: int) -> None:
     store.command(
         f"INSERT INTO {store.database}.ingest ({', '.join(columns)}) "  # noqa: S608 - our own text
         f"SELECT {', '.join(columns.values())} FROM {where} "
-        "SETTINGS optimize_on_insert = 0, max_insert_block_size = 500000, max_block_size = 500000"
+        "SETTINGS optimize_on_insert = 0, max_insert_block_size = 500000, max_block_size = 500000, "
+        "max_insert_threads = 2, parallel_view_processing = 1"
     )
     last = (start + count - 1) // CHAIN
     store.command(
