@@ -138,15 +138,22 @@ def entities(values: Iterable[EntityRef], name: str) -> tuple[EntityRef, ...]:
     for entity in found:
         if not isinstance(entity, EntityRef):
             raise EventError(f"{name} holds a {type(entity).__name__}", hint="it takes EntityRef")
+        _check_entity(entity, name)
+    return found
+
+
+def _check_entity(entity: Any, name: str) -> None:
+    # The names for an error are put together only when there is one.
+    if not isinstance(entity.namespace, str) or not isinstance(entity.name, str):
         text(entity.namespace, f"{name}.namespace")
         text(entity.name, f"{name}.name")
-        optional_text(entity.version, f"{name}.version")
-        if entity.digest is not None:
-            fixed(entity.digest, 32, f"{name}.digest")
-        size = entity.size_bytes
-        if size is not None and (type(size) is not int or not 0 <= size <= MAX_LONG):
-            raise EventError(f"{name}.size_bytes {size!r} is no size")
-    return found
+    if entity.version is not None and not isinstance(entity.version, str):
+        text(entity.version, f"{name}.version")
+    digest, size = entity.digest, entity.size_bytes
+    if digest is not None and (not isinstance(digest, bytes) or len(digest) != 32):
+        fixed(digest, 32, f"{name}.digest")
+    if size is not None and (type(size) is not int or not 0 <= size <= MAX_LONG):
+        raise EventError(f"{name}.size_bytes {size!r} is no size")
 
 
 def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
@@ -170,12 +177,13 @@ def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
 def attribute_map(values: Mapping[str, str]) -> dict[str, str]:
     """A copy of the attributes: what the caller changes later is not what was emitted."""
     try:
-        found = dict(values)
+        found: dict[Any, Any] = dict(values)
     except (TypeError, ValueError):
         raise EventError("attributes are no mapping", hint="give names and values") from None
     for key, value in found.items():
-        text(key, "a name of attributes")
-        text(value, f"attribute {key!r}")
+        if not isinstance(key, str) or not isinstance(value, str):
+            text(key, "a name of attributes")
+            text(value, f"attribute {key!r}")
     return found
 
 
@@ -204,4 +212,4 @@ def protected_values(values: Iterable[Protected]) -> tuple[Protected, ...]:
 
 def digests(values: Iterable[bytes], name: str) -> tuple[bytes, ...]:
     """SHA-256 digests."""
-    return tuple(fixed(value, 32, name) for value in listed(values, name))
+    return tuple([fixed(value, 32, name) for value in listed(values, name)])

@@ -156,7 +156,9 @@ class Intake:
 def estimate(event: ProvenanceEvent) -> int:
     """Roughly the bytes of an event, without encoding it."""
     size = 160 + len(event.activity) + 60 * len(event.parents)
-    for entity in event.inputs + event.outputs:
+    for entity in event.inputs:
+        size += 64 + len(entity.namespace) + len(entity.name)
+    for entity in event.outputs:
         size += 64 + len(entity.namespace) + len(entity.name)
     for name, value in event.attributes.items():
         size += 8 + len(name) + len(value)
