@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from tests.simulation.tape import Tape, shrink
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 # Seeds in which a planted mistake must show itself.
 MOST_SEEDS = 2_000
@@ -85,14 +85,24 @@ def _law(broken: Sequence[str]) -> str:
     return broken[0].split()[0] if broken else ""
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log lines of thousands of failing worlds; whoever logs afterwards in this process may."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def seeds(first: int, count: int) -> tuple[int, int, int, list[tuple[int, str]]]:
     """Run some seeds: how many, their events and what went wrong in them, and those that fail."""
-    logging.disable(logging.CRITICAL)
     failed: list[tuple[int, str]] = []
     events = faults = 0
     folder = folder_for(str(first))
     try:
-        with cheap_signatures():
+        with quiet(), cheap_signatures():
             for seed in range(first, first + count):
                 done = simulate(Tape(seed), folder)
                 events, faults = events + done.events, faults + done.faults
@@ -107,7 +117,7 @@ def explain(seed: int) -> str:
     """The short trace of a failing seed."""
     folder = folder_for("shrink")
     try:
-        with cheap_signatures():
+        with quiet(), cheap_signatures():
             small = minimal(simulate(Tape(seed), folder).numbers, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +130,7 @@ def find(name: str, first: int) -> dict[str, Any]:
     """Plant a mistake and look for it; seeds that it took, and what it looks like."""
     folder = folder_for("planted")
     try:
-        with cheap_signatures(), PLANTED[name]():
+        with quiet(), cheap_signatures(), PLANTED[name]():
             for number in range(MOST_SEEDS):
                 done = simulate(Tape(first + number), folder)
                 if done.broken:
@@ -140,7 +150,6 @@ def find(name: str, first: int) -> dict[str, Any]:
 def main(args: list[str]) -> int:
     """Run with the options given."""
     count, first, processes = [*map(int, args), *(1_000, 1, 1)[len(args) :]]
-    logging.disable(logging.CRITICAL)
     say = sys.stdout.write
     began = time.monotonic()
     total = events = faults = 0

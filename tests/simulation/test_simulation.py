@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ def test_some_seeds_end_lawfully():
     assert count == SEEDS
     assert events > 10 * SEEDS
     assert faults > 5 * SEEDS
+    # Tests that run after this one in the same process read what is logged.
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_a_seed_is_always_the_same_run(folder: Path):
