@@ -162,34 +162,39 @@ class MemoryBroker:
     logs: dict[int, list[RawMessage]] = field(default_factory=dict)
     starts: dict[int, int] = field(default_factory=dict)
     group: dict[int, int] = field(default_factory=dict)
+    away: bool = False
 
     def log_id(self, topic: str) -> str:
         """Broker.log_id."""
-        del topic
+        self._ask(topic)
         return self.cluster
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """Broker.watermarks."""
-        del topic
+        self._ask(topic)
         held = self.logs.get(partition, [])
         start = self.starts.get(partition, held[0].offset if held else 0)
         return start, held[-1].offset + 1 if held else start
 
     def partitions(self, topic: str) -> int:
         """KafkaSide.partitions."""
-        del topic
+        self._ask(topic)
         return max(self.logs, default=-1) + 1
 
     def committed(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """KafkaSide.committed."""
-        del topic
+        self._ask(topic)
         return {n: self.group[n] for n in partitions if n in self.group}
 
     def first_at(self, topic: str, partition: int, offset: int) -> int | None:
         """Broker.first_at."""
-        del topic
+        self._ask(topic)
         later = (m.offset for m in self.logs.get(partition, []) if m.offset >= offset)
         return next(later, None)
+
+    def _ask(self, topic: str) -> None:
+        if self.away:
+            raise UnavailableError(f"{topic}: the broker is away")
 
 
 @dataclass

@@ -46,6 +46,10 @@ class Timers:
         """A partition was assigned anew: its chains are watched from now on."""
         self._watched_since.pop(partition, None)
 
+    def look_away(self) -> None:
+        """The broker cannot be asked: all chains are watched from the next look on."""
+        self._watched_since.clear()
+
     def committed(self, flush: Flush) -> None:
         """Take in the heartbeats of a flush."""
         for judged in flush.judged:

@@ -12,12 +12,12 @@ import logging
 import threading
 import time
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.errors import SealtrailError
+from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail.validate import Place
 from sealtrail_processor import clock, timers
 from sealtrail_processor.heads import Heads
@@ -34,7 +34,7 @@ from sealtrail_processor.together import Together
 from sealtrail_processor.watchdog import Horizon, Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sealtrail.records import Directory
     from sealtrail_processor.breaker import Marks
@@ -386,9 +386,10 @@ class Worker:
 
     def _look_around(self) -> tuple[Mapping[Log, list[tuple[int, Finding, str]]], int]:
         open_partitions = [p for p in self.partitions.values() if not p.closed]
-        for partition in open_partitions[:1]:
-            # All partitions are of one topic; and a new log need not bring messages to say so.
-            partition.check_log()
+        with self._watching():
+            for partition in open_partitions[:1]:
+                # All partitions are of one topic; a new log need not bring messages to say so.
+                partition.check_log()
         self.refresh_keys()
         lagging = self.status.lag is None or self.status.lag > 0
         # What a lane waits for may still be undone: such partitions are looked at another time.
@@ -396,6 +397,16 @@ class Worker:
             settled = [p for p in open_partitions if self._settled(p, locks)]
             found = self._timers.check(settled, self.outside.now(), lagging=lagging)
         return found, sum(len(p.chains.by_id) for p in open_partitions)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """A broker that is away: how much waits is unknown, and nobody is silent meanwhile."""
+        try:
+            yield
+        except UnavailableError:
+            self.status.lag = None
+            self._timers.look_away()
+            raise
 
     def _settled(self, partition: Partition, locks: ExitStack) -> bool:
         """Lock a partition if it is free, or if it was not for too long."""
@@ -410,9 +421,10 @@ class Worker:
     def _watch(self) -> None:
         broker, topic = self.outside.broker, self.settings.topic
         begun = self.outside.now()
-        numbers = range(broker.partitions(topic))
-        ends = {n: broker.watermarks(topic, n)[1] for n in numbers}
-        done = broker.committed(topic, list(numbers))
+        with self._watching():
+            numbers = range(broker.partitions(topic))
+            ends = {n: broker.watermarks(topic, n)[1] for n in numbers}
+            done = broker.committed(topic, list(numbers))
         for number, partition in list(self.partitions.items()):
             if not partition.closed:
                 done[number] = partition.next_offset

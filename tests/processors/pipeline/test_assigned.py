@@ -267,6 +267,27 @@ def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> No
     assert heir.store.inserted == []
 
 
+def test_nobody_is_called_silent_for_the_time_that_the_broker_was_away(house: House) -> None:
+    house.assign()
+    house.process(house.append(world.Producer().send()))
+    house.worker._watch()
+    house.look_around()
+    house.broker.away = True
+    house.now += 3600 * SECOND
+    with pytest.raises(UnavailableError):
+        house.look_around()
+    assert house.worker.status.lag is None
+    house.broker.away = False
+    # What was spooled meanwhile is still on its way.
+    house.look_around()
+    house.worker._watch()
+    house.look_around()
+    assert house.store.inserted == []
+    house.now += 121 * SECOND
+    house.look_around()
+    assert [row["code"] for _, row in house.store.inserted] == ["STALLED_CHAIN"]
+
+
 def test_another_broker_is_noticed_without_messages(house: House) -> None:
     house.assign()
     house.broker.cluster = "cluster-2"
