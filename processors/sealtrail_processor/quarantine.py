@@ -4,14 +4,18 @@
   lay; the ingest judges them like any message, by their first arrival and by the records that are
   known now. What was sent again is written down after it was acknowledged: a crash between the two
   sends it twice, and the second is a duplicate.
+- Messages may be large and many: they are read so many bytes at a time, and their bytes only where
+  they are needed.
 - What is not committed is not there: a flush that is done again may still come out otherwise.
 """
 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from sealtrail.findings import PARKED_CODES
@@ -21,22 +25,28 @@ from sealtrail_processor.model import Log
 from sealtrail_processor.ports import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sealtrail_processor.judge import Rules
     from sealtrail_processor.keys_reader import KeysReader
     from sealtrail_processor.ports import Clock, Publisher
-    from sealtrail_processor.store import Store
+    from sealtrail_processor.store import Row, Store
 
 log = logging.getLogger(__name__)
 
-PAGE = 200
+# Messages, and bytes of them, that are read at a time.
+PAGE, BYTES = 200, 32 << 20
 ACTS = ("log_id", "topic", "partition", "offset", "act", "at", "new_offset")
-_COLUMNS = (
-    "log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS at, "
+_PLACE = "log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS at"
+_ABOUT = "ifNull(length(value), 0), disposition, code, step, detail, act"
+_BODY = (
     "hex(key), hex(value), "
     "arrayMap(h -> (hex(tupleElement(h, 'name')), hex(tupleElement(h, 'value'))), headers), "
-    "isNull(key), isNull(value), disposition, code, step, detail, act"
+    "isNull(key), isNull(value)"
+)
+_SIZE = (
+    "ifNull(length(key), 0) + ifNull(length(value), 0) + arraySum(h -> "
+    "length(tupleElement(h, 'name')) + length(tupleElement(h, 'value')), headers)"
 )
 _LAST_ACTS = (
     "SELECT log_id, topic, partition, offset, argMax(act, at) AS act "
@@ -45,18 +55,17 @@ _LAST_ACTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A message in quarantine; arrival in microseconds since 1970.
+class Entry:
+    """What is on record about a message in quarantine; arrival in microseconds since 1970.
 
+    size: of its value, bytes.
     act: what was done about it last (released, dismissed), or empty.
     """
 
     log: Log
     offset: int
     arrival: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    size: int
     disposition: str
     code: str
     step: int
@@ -79,10 +88,28 @@ class Held:
         return ":".join(map(str, self.coordinates))
 
 
-def find(
-    store: Store, condition: str, parameters: Mapping[str, object], *, limit: int = PAGE
-) -> list[Held]:
-    """Messages in quarantine in the order of arrival.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Entry):
+    """A message in quarantine with its bytes; None where it has none."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def _select(columns: str, condition: str, limit: int) -> str:
+    return (
+        f"SELECT {columns} FROM committed_quarantine "  # noqa: S608 - our own text
+        f"LEFT JOIN ({_LAST_ACTS}) AS acts USING (log_id, topic, partition, offset) "
+        f"WHERE {condition} "
+        f"ORDER BY at, log_id, topic, partition, offset LIMIT {limit:d}"
+    )
+
+
+def entries(
+    store: Store, condition: str, parameters: Mapping[str, object], *, limit: int
+) -> list[Entry]:
+    """Messages in quarantine in the order of arrival, without their bytes.
 
     Args:
         store: where they are.
@@ -90,25 +117,56 @@ def find(
         parameters: those values.
         limit: at most so many.
     """
-    rows = store.query(
-        f"SELECT {_COLUMNS} FROM committed_quarantine "  # noqa: S608 - our own text
-        f"LEFT JOIN ({_LAST_ACTS}) AS acts USING (log_id, topic, partition, offset) "
-        f"WHERE {condition} "
-        f"ORDER BY at, log_id, topic, partition, offset LIMIT {limit:d}",
-        parameters,
+    rows = store.query(_select(f"{_PLACE}, {_ABOUT}", condition, limit), parameters)
+    return [Entry(Log(*row[:3]), *row[3:]) for row in rows]
+
+
+def find(store: Store, condition: str, parameters: Mapping[str, object]) -> list[Held]:
+    """Some messages in quarantine with their bytes, in the order of arrival; none if there is none.
+
+    Args:
+        store: where they are.
+        condition: see `entries`.
+        parameters: see `entries`.
+    """
+    sizes = store.query(_select(f"{_PLACE}, {_SIZE}", condition, PAGE), parameters)
+    few = _fitting([row[-1] for row in sizes])
+    if not few:
+        return []
+    rows = store.query(_select(f"{_PLACE}, {_ABOUT}, {_BODY}", condition, few), parameters)
+    return [_held(row) for row in rows]
+
+
+def bodies(store: Store, chosen: Sequence[Entry]) -> Iterator[list[Held]]:
+    """The bytes of messages, in their order, so many at a time."""
+    left = list(chosen)
+    condition = (
+        "(log_id, topic, partition, offset) IN "
+        "{places:Array(Tuple(String, String, UInt16, UInt64))}"
     )
-    return [
-        Held(
-            Log(row[0], row[1], row[2]),
-            row[3],
-            row[4],
-            None if row[8] else bytes.fromhex(row[5]),
-            None if row[9] else bytes.fromhex(row[6]),
-            tuple((bytes.fromhex(n).decode(), bytes.fromhex(v)) for n, v in row[7]),
-            *row[10:],
-        )
-        for row in rows
-    ]
+    while left:
+        few = _fitting([entry.size for entry in left[:PAGE]])
+        places = {"places": [entry.coordinates for entry in left[:few]]}
+        rows = store.query(_select(f"{_PLACE}, {_ABOUT}, {_BODY}", condition, few), places)
+        yield [_held(row) for row in rows]
+        del left[:few]
+
+
+def _fitting(sizes: Sequence[int]) -> int:
+    """How many messages are taken together: one in any case."""
+    ends = list(accumulate(sizes))
+    return max(bisect_right(ends, BYTES), min(len(ends), 1))
+
+
+def _held(row: Row) -> Held:
+    key, value, headers, no_key, no_value = row[-5:]
+    return Held(
+        Log(*row[:3]),
+        *row[3:-5],
+        key=None if no_key else bytes.fromhex(key),
+        value=None if no_value else bytes.fromhex(value),
+        headers=tuple((bytes.fromhex(n).decode(), bytes.fromhex(v)) for n, v in headers),
+    )
 
 
 # Left alone once anything was done about it.
@@ -145,7 +203,7 @@ def release(
     return list(zip(held, offsets, strict=True))
 
 
-def dismiss(store: Store, held: Sequence[Held], now: int) -> None:
+def dismiss(store: Store, held: Sequence[Entry], now: int) -> None:
     """Put messages away for good: they are kept, and no longer open.
 
     Raises:

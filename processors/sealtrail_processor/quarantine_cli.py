@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sealtrail.control import Outcome
     from sealtrail.records import Directory
-    from sealtrail_processor.quarantine import Held
+    from sealtrail_processor.quarantine import Entry
     from sealtrail_processor.store import Store
 
 COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
@@ -54,12 +54,12 @@ def list_command(output: Output, code: str | None, all_: bool, limit: int) -> in
     if code is not None:
         condition += " AND code = {code:String}"
     with closing(open_store(load(WorkerSettings))) as store:
-        held = quarantine.find(store, condition, {"code": code or ""}, limit=limit + 1)
-    rows = [_row(h) for h in held[:limit]]
+        found = quarantine.entries(store, condition, {"code": code or ""}, limit=limit + 1)
+    rows = [_row(entry) for entry in found[:limit]]
     if not output.json:
         rows = [(name, shown_time(at), *rest) for name, at, *rest in rows]
     output.table(COLUMNS, rows)
-    if len(held) > limit:
+    if len(found) > limit:
         output.remark(f"more than {limit} messages; --limit shows more")
     return OK
 
@@ -75,7 +75,7 @@ def show_command(output: Output, message: str) -> int:
     """
     settings = load(WorkerSettings)
     with closing(open_store(settings)) as store:
-        held = _one(store, message)
+        ((held,),) = quarantine.bodies(store, [_one(store, message)])
         tenants = frozenset({settings.tenant, *settings.accept_tenants})
         place = Place(settings.environment, tenants, held.log.topic, held.log.partition)
         shown = dict(zip(COLUMNS, _row(held), strict=True))
@@ -104,19 +104,21 @@ def replay_command(output: Output, messages: tuple[str, ...], code: str | None) 
     settings = load(WorkerSettings)
     config = wiring.kafka_config(settings, OPERATOR)
     with closing(open_store(settings)) as store:
-        held = _chosen(store, messages, code)
-        sent: list[tuple[Held, int]] = []
-        if held:
+        chosen = _chosen(store, messages, code)
+        sent: list[tuple[str, int]] = []
+        if chosen:
             with closing(KafkaSide(config, settings.group)) as broker:
-                logs = {h.log.topic: broker.log_id(h.log.topic) for h in held}
-            with control.recorder()(_act("replay", held, code=code or "")) as outcome:
-                sent = quarantine.release(store, KafkaPublisher(config), held, now_us())
-                for h, offset in sent:
-                    log = h.log
-                    again = f"{logs[log.topic]}:{log.topic}:{log.partition}:{offset}"
-                    outcome.results.append(EntityRef(control.QUARANTINE, again))
+                logs = {entry.log.topic: broker.log_id(entry.log.topic) for entry in chosen}
+            with control.recorder()(_act("replay", chosen, code=code or "")) as outcome:
+                publisher = KafkaPublisher(config)
+                for held in quarantine.bodies(store, chosen):
+                    for h, offset in quarantine.release(store, publisher, held, now_us()):
+                        log = h.log
+                        again = f"{logs[log.topic]}:{log.topic}:{log.partition}:{offset}"
+                        outcome.results.append(EntityRef(control.QUARANTINE, again))
+                        sent.append((h.name, offset))
             _remark(output, outcome)
-    output.table(("id", "new_offset"), [(h.name, offset) for h, offset in sent])
+    output.table(("id", "new_offset"), sent)
     return OK
 
 
@@ -132,13 +134,13 @@ def dismiss_command(
     if not reason.strip():
         raise click.BadParameter("say why", param_hint="--reason")
     with closing(open_store(load(WorkerSettings))) as store:
-        held = _chosen(store, messages, code)
-        if held:
-            act = _act("dismiss", held, code=code or "", reason=reason)
+        chosen = _chosen(store, messages, code)
+        if chosen:
+            act = _act("dismiss", chosen, code=code or "", reason=reason)
             with control.recorder()(act) as outcome:
-                quarantine.dismiss(store, held, now_us())
+                quarantine.dismiss(store, chosen, now_us())
             _remark(output, outcome)
-    output.table(("id", "state"), [(h.name, "dismissed") for h in held])
+    output.table(("id", "state"), [(entry.name, "dismissed") for entry in chosen])
     return OK
 
 
@@ -149,8 +151,8 @@ def now_us() -> int:
     return wiring.now_us()
 
 
-def _act(verb: str, held: Sequence[Held], **details: str) -> control.Act:
-    subjects = tuple(EntityRef(control.QUARANTINE, h.name) for h in held)
+def _act(verb: str, chosen: Sequence[Entry], **details: str) -> control.Act:
+    subjects = tuple(EntityRef(control.QUARANTINE, entry.name) for entry in chosen)
     given = {name: value for name, value in details.items() if value}
     return control.Act(f"quarantine.{verb}", subjects, given)
 
@@ -160,19 +162,19 @@ def _remark(output: Output, outcome: Outcome) -> None:
         output.remark("the act is signed and waits in the spool: the brokers did not answer")
 
 
-def _chosen(store: Store, messages: Sequence[str], code: str | None) -> list[Held]:
+def _chosen(store: Store, messages: Sequence[str], code: str | None) -> list[Entry]:
     """The messages that were named, each once, in the order of their arrival."""
     if not messages and code is None:
         raise click.UsageError("name messages, or a finding with --code")
-    held = [_one(store, message) for message in messages]
+    found = [_one(store, message) for message in messages]
     if code is not None:
         condition = f"{quarantine.OPEN} AND code = {{code:String}}"
-        held += quarantine.find(store, condition, {"code": code}, limit=ACT_MESSAGES)
-    unique = {h.coordinates: h for h in held}
-    return sorted(unique.values(), key=lambda h: (h.arrival, h.coordinates))
+        found += quarantine.entries(store, condition, {"code": code}, limit=ACT_MESSAGES)
+    unique = {entry.coordinates: entry for entry in found}
+    return sorted(unique.values(), key=lambda entry: (entry.arrival, entry.coordinates))
 
 
-def _one(store: Store, name: str) -> Held:
+def _one(store: Store, name: str) -> Entry:
     hint = "ids are those of `sealtrail quarantine list`"
     parts = name.rsplit(":", 3)
     if len(parts) != 4 or not parts[2].isdecimal() or not parts[3].isdecimal():
@@ -183,8 +185,9 @@ def _one(store: Store, name: str) -> Held:
     )
     log_id, topic, partition, offset = parts
     where = {"log_id": log_id, "topic": topic, "partition": int(partition), "offset": int(offset)}
-    found = quarantine.find(store, condition, where)
-    if not found:
+    found = quarantine.entries(store, condition, where, limit=1)
+    # Numbers too large for their columns wrap around to another message.
+    if not found or found[0].coordinates != tuple(where.values()):
         raise ConfigurationError(f"no message {name!r} in quarantine", hint=hint)
     return found[0]
 
@@ -199,9 +202,9 @@ def _directory(store: Store, settings: WorkerSettings) -> Directory | None:
         return None
 
 
-def _row(held: Held) -> tuple[Any, ...]:
-    size = len(held.value or b"")
-    return (held.name, held.arrival, held.state, held.code, held.step, size, held.detail)
+def _row(entry: Entry) -> tuple[Any, ...]:
+    shown = (entry.name, entry.arrival, entry.state, entry.code, entry.step, entry.size)
+    return (*shown, entry.detail)
 
 
 def _tell(output: Output, shown: dict[str, Any]) -> None:

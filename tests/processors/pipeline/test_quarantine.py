@@ -10,7 +10,7 @@ from tests.processors.pipeline.scenes import RULES, SECOND
 
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.findings import Code
-from sealtrail_processor import advice, dissect, quarantine_cli, released
+from sealtrail_processor import advice, dissect, quarantine, quarantine_cli, released
 from sealtrail_processor.keys_reader import KeysReader
 from sealtrail_processor.memory import MemoryKeys, MemoryPublisher
 from sealtrail_processor.model import Log
@@ -25,28 +25,29 @@ class Shelf:
     def __init__(self, held: list[Held]) -> None:
         self.held = held
         self.acts: list[dict[str, Any]] = []
+        # Bytes of values that were read at a time.
+        self.read: list[int] = []
 
     def query(self, sql: str, parameters: Any) -> list[Any]:
         done = {(a["log_id"], a["topic"], a["partition"], a["offset"]) for a in self.acts}
         after = (parameters["after"], parameters["log_id"], parameters["offset"])
-        return [
-            (
-                *h.coordinates,
-                h.arrival,
-                (h.key or b"").hex(),
-                (h.value or b"").hex(),
-                [(n.encode().hex(), v.hex()) for n, v in h.headers],
-                h.key is None,
-                h.value is None,
-                h.disposition,
-                h.code,
-                h.step,
-                h.detail,
-                h.act,
-            )
+        limit = int(sql.rpartition("LIMIT ")[2])
+        found = [
+            h
             for h in self.held
             if (h.arrival, h.log.log_id, h.offset) > after and h.coordinates not in done
-        ]
+        ][:limit]
+        if "hex(value)" not in sql:
+            return [(*h.coordinates, h.arrival, h.size) for h in found]
+        self.read.append(sum(h.size for h in found))
+        return [self._row(h) for h in found]
+
+    @staticmethod
+    def _row(h: Held) -> tuple[Any, ...]:
+        about = (h.size, h.disposition, h.code, h.step, h.detail, h.act)
+        headers = [(n.encode().hex(), v.hex()) for n, v in h.headers]
+        body = ((h.key or b"").hex(), (h.value or b"").hex(), headers)
+        return (*h.coordinates, h.arrival, *about, *body, h.key is None, h.value is None)
 
     def insert(self, table: str, columns: Any, rows: Any, token: str) -> None:
         assert table == "quarantine_acts"
@@ -54,9 +55,10 @@ class Shelf:
 
 
 def held(offset: int, value: bytes | None, **changes: Any) -> Held:
-    headers = changes.pop("headers", ())
     why = ("parked", "UNKNOWN_KEY", 3, "no record")
-    return Held(LOG, offset, world.NOW + offset, b"key", value, headers, *why)
+    size = len(value or b"")
+    body: dict[str, Any] = {"key": b"key", "value": value, "headers": ()} | changes
+    return Held(LOG, offset, world.NOW + offset, size, *why, **body)
 
 
 def keys() -> KeysReader:
@@ -75,6 +77,20 @@ def test_only_what_can_be_judged_now_is_released_and_in_order() -> None:
     assert [a["offset"] for a in shelf.acts] == [1, 3]
     assert [a["new_offset"] for a in shelf.acts] == [0, 1]
     assert released.origin(publisher.sent[0].headers) == shelf.held[0].coordinates
+
+
+def test_large_ones_are_read_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers = world.Producer(keys=(world.STRANGER,))
+    large = [held(n, strangers.send()) for n in range(9)]
+    monkeypatch.setattr(quarantine, "BYTES", 3 * large[-1].size)
+    shelf = Shelf([*large, held(9, world.Producer().send()), held(10, bytes(quarantine.BYTES + 1))])
+    releaser = Releaser(shelf, MemoryPublisher(), lambda: world.NOW)  # type: ignore[arg-type] # a part
+    # What is no longer unknown, and what is nothing at all.
+    assert releaser.run([LOG], keys(), lambda _: RULES) == 2
+    assert sum(shelf.read) == sum(h.size for h in shelf.held)
+    # One that is larger than that is read alone.
+    assert shelf.read[-1] == quarantine.BYTES + 1
+    assert all(size <= quarantine.BYTES for size in shelf.read[:-1])
 
 
 def test_it_looks_again_only_when_keys_or_partitions_changed() -> None:

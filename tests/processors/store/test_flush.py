@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 from tests.processors.store.making import NOW, Make, Maker, event
 
+from sealtrail.errors import ConfigurationError
 from sealtrail.findings import Code, Disposition
 from sealtrail.statement import ZERO, Heartbeat
 from sealtrail.validate import Refused
-from sealtrail_processor import rebuild
+from sealtrail_processor import quarantine, quarantine_cli, rebuild
 from sealtrail_processor.model import Finding, Flush, Judged, Log, OneByOne
 from sealtrail_processor.sink import ClickHouseSink
 from sealtrail_processor.store import ClickHouseStore, StoreUnavailable
@@ -111,6 +112,35 @@ def test_payloads_and_quarantine_hold_the_very_bytes(
         (3, None, "MALFORMED", 1, "no value"),
         (4, "later", "UNKNOWN_KEY", 3, "no record of key"),
     ]
+
+
+def test_quarantine_is_found_with_its_bytes_where_they_are_needed(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make, monkeypatch: pytest.MonkeyPatch
+):
+    m = maker()
+    sink.write(m.flush(mixed(m)))
+    mine = "log_id = {l:String}"
+    found = quarantine.entries(store, mine, {"l": m.log.log_id}, limit=10)
+    assert [(e.offset, e.size, e.code) for e in found] == [
+        (2, 7, "MALFORMED"),
+        (3, 0, "MALFORMED"),
+        (4, 5, "UNKNOWN_KEY"),
+    ]
+    assert [h.value for h in quarantine.find(store, mine, {"l": m.log.log_id})] == [
+        b"rubbish",
+        None,
+        b"later",
+    ]
+    monkeypatch.setattr(quarantine, "BYTES", 8)
+    [first, second] = quarantine.bodies(store, found)
+    assert [h.value for h in (*first, *second)] == [b"rubbish", None, b"later"]
+    assert first[0].headers[0] == ("shop", b"x")
+    assert quarantine_cli._one(store, found[2].name) == found[2]
+    # 65,536 more is the same partition once it is squeezed into its column.
+    log, topic, number, offset = found[2].coordinates
+    for other in (f"{number + 2**16}:{offset}", f"{number}:{offset + 2**64}"):
+        with pytest.raises(ConfigurationError):
+            quarantine_cli._one(store, f"{log}:{topic}:{other}")
 
 
 def test_the_same_flush_twice_is_the_same_rows(
