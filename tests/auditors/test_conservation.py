@@ -186,6 +186,16 @@ def test_incremental_runs_look_at_what_is_new_and_keep_the_sums(
     assert not check(room).holds
 
 
+def test_a_log_that_vanished_since_an_earlier_run_is_missed(room: Room, place: Place):
+    marks: dict[Place, progress.Mark] = {}
+    assert check(room, marks=marks).holds
+    for table in ("commits", "commit_ends"):
+        room.change(f"ALTER TABLE {table} DELETE WHERE log_id = '{place.log_id}'")
+    report = check(room, marks=marks)
+    assert laws(report) == {Law.COMMITS}
+    assert report.differences[0].detail == "readers see up to -1, commits reach 6"
+
+
 def test_a_run_goes_on_where_the_first_difference_is(room: Room, place: Place):
     marks: dict[Place, progress.Mark] = {}
     room.change("ALTER TABLE payloads DELETE WHERE offset = 0")
@@ -193,7 +203,9 @@ def test_a_run_goes_on_where_the_first_difference_is(room: Room, place: Place):
     assert marks == {}
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"version": 9, "partitions": []}', "[1]", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"version": 9, "partitions": []}', "[1]", "\x00", "[" * 100_000]
+)
 def test_a_state_file_that_is_none_is_refused(text: str, tmp_path: Path):
     file = tmp_path / "state.json"
     file.write_text(text)

@@ -50,7 +50,7 @@ def read(file: Path | None) -> dict[Place, Mark]:
             Place(str(e["log_id"]), str(e["topic"]), int(e["partition"])): _mark(e)
             for e in held["partitions"]
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
             f"{file} is no state of an earlier run: {error}",
             hint="remove it to check everything from the start",

@@ -68,7 +68,9 @@ class Check:
         """Check all that is committed; `marks` then says how far the next run need not look."""
         sides = {} if self._broker is None else {s.place: s for s in self._broker.sides(topic)}
         shown = self._questions.ends()
-        for place in self._questions.places():
+        # A log of which nothing is left is asked about where an earlier run has seen it.
+        before = (place for place in self._before if place.topic == topic)
+        for place in dict.fromkeys((*self._questions.places(), *before)):
             self._report.tallies.append(self._log(place, sides.get(place), shown.get(place, -1)))
         ends = {t.place: t.end for t in self._report.tallies}
         found = law.ahead(sides.values(), ends, drained=self._rules.drained)
