@@ -224,18 +224,47 @@ def _raw(message: Any) -> RawMessage:
 
 def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
     class Consumer(driver.Consumer):
-        """Begins where the store's commits end."""
+        """Begins where the store's commits end, and hands nothing over before it was told so.
+
+        Faust's own flows on while a worker that had no partitions gets some, and takes up again
+        when a rebalance begins while it still seeks for the one before: messages from before the
+        seek would come, be dropped by partitions that are not open yet, and those behind them not.
+        """
 
         logger = logging.getLogger("faust.consumer")
+        # Between what was taken away and what is assigned next.
+        _rebalancing = True
+        # The generation in which it was told where to read.
+        _sought = -1
+
+        async def on_partitions_revoked(self, revoked: Any) -> None:
+            self._rebalancing = True
+            self.stop_flow()
+            await super().on_partitions_revoked(revoked)
+
+        async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+            self._rebalancing = False
+            self.stop_flow()
+            await super().on_partitions_assigned(assigned, generation_id)
+
+        def resume_flow(self) -> None:
+            if not self._rebalancing and self._sought == app.consumer_generation_id:
+                super().resume_flow()
 
         async def seek_to_committed(self) -> Mapping[Any, int]:
-            """Seek to, and return, the store's cursor of each assigned partition."""
+            """Seek to, and return, the store's cursor of each assigned partition.
+
+            None while a rebalance is under way: it ends with an assignment, which asks again.
+            """
+            if self._rebalancing:
+                return {}
             generation = app.consumer_generation_id
             assigned = self.assignment()
             numbers = [tp.partition for tp in assigned if tp.topic == settings.topic]
             cursors = await _assigned(app, worker, settings.topic, numbers, generation)
             offsets = {tp: cursors[tp.partition] for tp in assigned if tp.partition in cursors}
             await self.seek_wait(offsets)
+            self._sought = generation
             return offsets
 
     class Transport(driver.Transport):

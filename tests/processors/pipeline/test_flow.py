@@ -1,0 +1,138 @@
+"""Faust hands messages over once it was told where to read, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from faust.types import TP
+
+from sealtrail_processor.app import build_app
+from sealtrail_processor.metrics import Status
+from sealtrail_processor.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import faust
+
+TOPIC = WorkerSettings().topic
+
+
+class Worker:
+    """Knows where to read; as soon as it is asked, or when it is let."""
+
+    def __init__(self) -> None:
+        self.status = Status()
+        self.asked: list[tuple[list[int], int]] = []
+        self.answer: Future[dict[int, int]] | None = None
+
+    def revoke(self, numbers: Any) -> None:
+        """Nothing to close here."""
+
+    def in_flush_thread(self, _: Any, topic: str, numbers: list[int], generation: int) -> Any:
+        self.asked.append((numbers, generation))
+        done: Future[dict[int, int]] = Future()
+        done.set_result(dict.fromkeys(numbers, 7))
+        return self.answer or done
+
+    def assign(self) -> None:
+        """Only its name is used."""
+
+
+class Broker:
+    """The consumer of a real application, with the connection taken away."""
+
+    def __init__(self, app: faust.App, worker: Worker) -> None:
+        self.app, self.worker = app, worker
+        self.consumer: Any = cast("Any", app.consumer)
+        self.assigned: frozenset[TP] = frozenset({TP(TOPIC, 0), TP(TOPIC, 1)})
+        self.sought: list[dict[Any, int]] = []
+        self.consumer._on_partitions_revoked = self._nothing
+        self.consumer._on_partitions_assigned = self._nothing
+        self.consumer.assignment = lambda: self.assigned
+        self.consumer.seek_wait = self._seek_wait
+
+    async def _nothing(self, *_: Any) -> None:
+        """What Faust does beside the consumer."""
+
+    async def _seek_wait(self, offsets: dict[Any, int]) -> None:
+        self.sought.append(offsets)
+
+    async def revoke(self) -> None:
+        await self.consumer.on_partitions_revoked(set(self.assigned))
+
+    async def assign(self, generation: int) -> None:
+        self.app.consumer_generation_id = generation
+        await self.consumer.on_partitions_assigned(set(self.assigned), generation)
+
+    async def resume(self) -> None:
+        """The end of a rebalance, as Faust's recovery has it."""
+        await self.consumer.perform_seek()
+        self.consumer.resume_flow()
+
+    def flows(self) -> bool:
+        """Whether messages may come."""
+        return bool(self.consumer.flow_active)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    worker: Any = Worker()
+    made = Broker(build_app(WorkerSettings(state_dir=tmp_path), worker), worker)
+    yield made
+    made.consumer._thread.thread_loop.close()
+
+
+async def test_messages_flow_once_it_was_told_where_to_read(broker: Broker) -> None:
+    await broker.revoke()
+    await broker.assign(1)
+    assert not broker.flows()
+    await broker.resume()
+    assert broker.flows()
+    assert [sorted(o.values()) for o in broker.sought] == [[7, 7]]
+    await broker.revoke()
+    assert not broker.flows()
+
+
+async def test_who_had_nothing_does_not_flow_on_when_it_gets_something(broker: Broker) -> None:
+    broker.assigned, given = frozenset(), broker.assigned
+    await broker.assign(1)
+    broker.consumer.resume_flow()
+    broker.assigned = given
+    await broker.assign(2)
+    assert not broker.flows()
+    await broker.resume()
+    assert broker.flows()
+
+
+async def test_within_a_rebalance_nothing_is_loaded_sought_or_resumed(broker: Broker) -> None:
+    await broker.assign(1)
+    await broker.resume()
+    await broker.revoke()
+    # Faust asks when it has fetched something for which there is no use.
+    await broker.resume()
+    assert not broker.flows()
+    assert len(broker.worker.asked) == len(broker.sought) == 1
+    await broker.assign(2)
+    await broker.resume()
+    assert broker.flows()
+    assert [generation for _, generation in broker.worker.asked] == [1, 2]
+
+
+async def test_a_seek_of_the_rebalance_before_resumes_nothing(broker: Broker) -> None:
+    await broker.assign(1)
+    broker.worker.answer = Future()
+    late = asyncio.ensure_future(broker.resume())
+    await asyncio.sleep(0)
+    await broker.revoke()
+    await broker.assign(2)
+    broker.worker.answer.set_result({0: 3, 1: 3})
+    await late
+    assert not broker.flows()
+    broker.worker.answer = None
+    await broker.resume()
+    assert broker.flows()
