@@ -265,6 +265,11 @@ def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
             offsets = {tp: cursors[tp.partition] for tp in assigned if tp.partition in cursors}
             await self.seek_wait(offsets)
             self._sought = generation
+            # What was committed by one who did not live to acknowledge it: Faust acknowledges with
+            # the next message alone, and feeders that pace themselves by the group would wait.
+            committed = {tp: offset for tp, offset in offsets.items() if offset}
+            if committed:
+                await self._commit(committed)
             return offsets
 
     class Transport(driver.Transport):

@@ -203,8 +203,10 @@ class Worker:
             partition.suspect(ledger.deaths(log_id, TOPIC))
             partition.catch_up()
             self.partitions[number] = partition
-            group = world.broker.group.get(number)
-            self.position[number] = consuming.begin(partition.next_offset, partition.low, group)
+            self.position[number] = partition.next_offset
+            if partition.next_offset:
+                # As the worker acknowledges what is committed when it is assigned a partition.
+                world.broker.group[number] = partition.next_offset
         self._watchdog = Watchdog(PATIENCE_S)
         self._watchdog.assigned(world.clock.steady)
 

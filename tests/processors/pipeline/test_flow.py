@@ -55,12 +55,19 @@ class Broker:
         self.consumer._on_partitions_assigned = self._nothing
         self.consumer.assignment = lambda: self.assigned
         self.consumer.seek_wait = self._seek_wait
+        self.consumer._commit = self._commit
+        self.group: dict[TP, int] = {}
 
     async def _nothing(self, *_: Any) -> None:
         """What Faust does beside the consumer."""
 
     async def _seek_wait(self, offsets: dict[Any, int]) -> None:
         self.sought.append(offsets)
+
+    async def _commit(self, offsets: dict[TP, int]) -> bool:
+        assert offsets, "aiokafka refuses to commit nothing"
+        self.group |= offsets
+        return True
 
     async def revoke(self) -> None:
         await self.consumer.on_partitions_revoked(set(self.assigned))
@@ -94,6 +101,7 @@ async def test_messages_flow_once_it_was_told_where_to_read(broker: Broker) -> N
     await broker.resume()
     assert broker.flows()
     assert [sorted(o.values()) for o in broker.sought] == [[7, 7]]
+    assert broker.group == broker.sought[0], "what is committed is acknowledged"
     await broker.revoke()
     assert not broker.flows()
 
@@ -136,3 +144,12 @@ async def test_a_seek_of_the_rebalance_before_resumes_nothing(broker: Broker) ->
     broker.worker.answer = None
     await broker.resume()
     assert broker.flows()
+
+
+async def test_where_nothing_is_committed_nothing_is_acknowledged(broker: Broker) -> None:
+    broker.worker.answer = Future()
+    broker.worker.answer.set_result({0: 0, 1: 0})
+    await broker.assign(1)
+    await broker.resume()
+    assert broker.flows()
+    assert broker.group == {}
