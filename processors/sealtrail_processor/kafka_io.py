@@ -132,18 +132,22 @@ class KafkaSide:
         found = self._ask(lambda: self._consumer.committed(asked, timeout=TIMEOUT_S))
         return {p.partition: p.offset for p in found if p.offset >= 0}
 
-    def first_at(self, topic: str, partition: int, offset: int) -> int | None:
-        """Offset of the first message at or after an offset, None when none comes within 10 s.
+    def first_at(self, topic: str, partition: int, offset: int) -> int:
+        """Offset of the first message at or after an offset.
 
         Raises:
-            UnavailableError: the broker cannot be asked.
+            UnavailableError: the broker cannot be asked, or gives none within 10 s: which does not
+                mean that there is none.
         """
         with self._lock:
             self._consumer.assign([TopicPartition(topic, partition, offset)])
             try:
                 message = self._consumer.poll(TIMEOUT_S)
                 if message is None:
-                    return None
+                    raise UnavailableError(
+                        f"kafka gives no message of {topic}[{partition}] from {offset} on",
+                        hint="is the broker up? It is asked again",
+                    )
                 if message.error() is not None:
                     raise UnavailableError(f"kafka: {message.error()}")
                 return int(message.offset() or 0)

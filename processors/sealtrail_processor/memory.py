@@ -186,11 +186,13 @@ class MemoryBroker:
         self._ask(topic)
         return {n: self.group[n] for n in partitions if n in self.group}
 
-    def first_at(self, topic: str, partition: int, offset: int) -> int | None:
+    def first_at(self, topic: str, partition: int, offset: int) -> int:
         """Broker.first_at."""
         self._ask(topic)
-        later = (m.offset for m in self.logs.get(partition, []) if m.offset >= offset)
-        return next(later, None)
+        for message in self.logs.get(partition, []):
+            if message.offset >= offset:
+                return message.offset
+        raise UnavailableError(f"{topic}: no message")
 
     def _ask(self, topic: str) -> None:
         if self.away:

@@ -197,7 +197,7 @@ class Partition:
 
         The caller holds `lock` until the step has ended, and has held log and keys against the
         broker's after the messages were fetched. None where `process` must do it: nothing is new,
-        it is more than one flush, or messages are suspected of killing workers.
+        it is more than one flush, there are holes, or messages are suspected of killing workers.
 
         Args:
             messages: in the order of the log.
@@ -209,6 +209,8 @@ class Partition:
         """
         fresh = [m for m in messages if m.offset >= self.next_offset]
         if self.closed or not fresh or fresh[0].offset < self.suspicion.until:
+            return None
+        if len(_runs(fresh)) > 1:
             return None
         self._check_holes(fresh)
         first, last = fresh[0].offset, fresh[-1].offset
@@ -235,11 +237,12 @@ class Partition:
             fresh = [m for m in messages if m.offset >= self.next_offset]
             if not fresh:
                 return
-            self._check_holes(fresh)
             self.ports.refresh_keys()
-            for group in self.suspicion.groups(fresh):
-                with self.ports.mark.working(self.log, group[0].offset, group[-1].offset):
-                    self._work(group)
+            for run in _runs(fresh):
+                self._check_holes(run)
+                for group in self.suspicion.groups(run):
+                    with self.ports.mark.working(self.log, group[0].offset, group[-1].offset):
+                        self._work(group)
 
     def _work(self, messages: Sequence[RawMessage]) -> None:
         for part in _parts(self._examined(messages), self.caps):
@@ -369,7 +372,7 @@ class Partition:
             self._lost(min(low, first))
         if first > self.next_offset:
             found = self.ports.broker.first_at(topic, number, self.next_offset)
-            if found is not None and found < first:
+            if found < first:
                 raise SkippedMessages(
                     f"{topic}[{number}]: offset {found} is in the log but {first} was handed over",
                     hint="the worker starts anew from what is committed",
@@ -411,3 +414,13 @@ def _parts(examined: Sequence[Examined], caps: Caps) -> Iterator[list[Examined]]
         size += length
     if part:
         yield part
+
+
+def _runs(messages: Sequence[RawMessage]) -> list[list[RawMessage]]:
+    """Messages without a hole between them."""
+    runs: list[list[RawMessage]] = []
+    for message in messages:
+        if not runs or message.offset != runs[-1][-1].offset + 1:
+            runs.append([])
+        runs[-1].append(message)
+    return runs

@@ -83,8 +83,8 @@ class Broker(Protocol):
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset, and the one after the last."""
 
-    def first_at(self, topic: str, partition: int, offset: int) -> int | None:
-        """Offset of the first message at or after an offset, None when there is none."""
+    def first_at(self, topic: str, partition: int, offset: int) -> int:
+        """Offset of the first message at or after an offset, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,18 @@ def test_overlap_of_two_workers_is_no_finding():
     assert all(a.last + 1 == b.first for a, b in pairwise(spans))
 
 
+def test_a_commit_that_reaches_beyond_several_others_covers_what_they_do_not():
+    # One worker wrote 1 to 16 at once and stood still; another wrote the same in pieces, and ended.
+    rows = [row(0, 0), row(1, 16), row(1, 4), row(5, 12), row(17, 20)]
+    spans, findings = layout(PLACE, rows, fits)
+    assert findings == []
+    assert ends(spans)[1:] == [(1, 4, True), (5, 12, True), (13, 16, False), (17, 20, True)]
+    spans, (finding,) = layout(PLACE, [*rows[:-1], row(19, 20)], fits)
+    assert (finding.code, finding.key["first_offset"]) == ("ROW_MISSING", 17)
+    assert all(a.last + 1 == b.first for a, b in pairwise(spans))
+    assert ends(layout(PLACE, rows[:-1], fits)[0])[-1] == (13, 16, False)
+
+
 def test_the_digest_is_the_worker_s():
     chain = Chain(1)
     part = Partition(Log("l\u00f6g", "provenance.events", 0))

@@ -134,11 +134,13 @@ class SimBroker:
         self.ask()
         return self.starts.get(partition, 0), len(self.log(partition))
 
-    def first_at(self, topic: str, partition: int, offset: int) -> int | None:
+    def first_at(self, topic: str, partition: int, offset: int) -> int:
         """Offset of the first message at or after an offset."""
         del topic
         at = max(offset, self.starts.get(partition, 0))
-        return at if at < len(self.log(partition)) else None
+        if at >= len(self.log(partition)):
+            raise UnavailableError(f"no message from {offset} on")
+        return at
 
     def read(self, partition: int, offset: int, count: int) -> Sequence[RawMessage]:
         """Messages from an offset on."""

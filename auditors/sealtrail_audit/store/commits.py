@@ -104,15 +104,16 @@ def layout(
     """
     laying = _Laying(place, fits)
     rows = laying.one_each(sorted(set(commits), key=lambda c: (c.first, c.last)))
-    for index, row in enumerate(rows):
-        following = rows[index + 1] if index + 1 < len(rows) else None
+    for row in rows:
+        laying.reach(row.first - 1)
         before = laying.spans[-1] if laying.spans else None
         if before is None or row.first == before.last + 1:
             laying.append(row)
         elif row.first > before.last + 1:
             laying.hole(before, row)
         else:
-            laying.overlap(before, row, following)
+            laying.overlap(before, row)
+    laying.reach(None)
     return laying.spans, laying.findings
 
 
@@ -137,6 +138,8 @@ class _Laying:
         self.fits = fits
         self.spans: list[Span] = []
         self.findings: list[Finding] = []
+        # Commits that overlap the one before them, and reach beyond it.
+        self._beyond: list[Commit] = []
 
     def append(self, row: Commit) -> None:
         """A commit that follows the one before."""
@@ -156,6 +159,16 @@ class _Laying:
             self.findings.append(differing(_named(self.place, row), bad, good))
         return kept
 
+    def reach(self, until: int | None) -> None:
+        """What an overlapping commit covers beyond the others, up to an offset: it is looked at."""
+        if not self.spans:
+            return
+        low = self.spans[-1].last + 1
+        last = max((c.last for c in self._beyond if c.first <= low), default=low - 1)
+        last = last if until is None else min(last, until)
+        if last >= low:
+            self.spans.append(Span(low, last, None))
+
     def hole(self, before: Span, row: Commit) -> None:
         """Offsets that no commit covers: an end was moved, or a row is gone."""
         low, high = before.last + 1, row.first - 1
@@ -171,7 +184,7 @@ class _Laying:
             self.spans.append(Span(low, high, None))
         self.append(row)
 
-    def overlap(self, before: Span, row: Commit, following: Commit | None) -> None:
+    def overlap(self, before: Span, row: Commit) -> None:
         """Offsets that two commits cover: an end was moved, or one row was added."""
         earlier = before.commit
         cut, low = row.first - 1, before.last + 1
@@ -189,9 +202,7 @@ class _Laying:
             # commit is as true as the one that it overlaps, and shows nothing more.
             if not self._as_it_is(row):
                 self._added(row)
-            if row.last > before.last and (following is None or following.first > low):
-                # What it covers beyond the others must still be looked at.
-                self.spans.append(Span(low, row.last, None))
+            self._beyond.append(row)
 
     def _moved(self, row: Commit, *, first: int | None = None, last: int | None = None) -> Commit:
         first = row.first if first is None else first

@@ -226,6 +226,18 @@ def test_a_consumer_that_skips_messages_is_not_believed() -> None:
     assert scene.ledger.flushes == []
 
 
+def test_nor_is_one_that_skips_in_the_middle() -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(4)))
+    partition = scene.partition()
+    messages = scene.broker.logs[1]
+    with pytest.raises(SkippedMessages):
+        partition.process([*messages[:2], messages[3]])
+    assert partition.next_offset == 2
+    assert partition.begin([messages[2], raw(9, b"")]) is None, "is for process to look at"
+
+
 def test_a_partition_that_was_taken_away_commits_nothing() -> None:
     scene = Scene()
     scene.append(world.Producer().send())
