@@ -50,6 +50,8 @@ class Service:
         self.page = ledger.Page(folder / "ledger", name, self.trail.chain_id)
         self.count = 0
         self.lock = threading.Lock()
+        # Not an event: a handler that sets one while this thread looks at it waits for itself.
+        self.asked = False
         self.stop = threading.Event()
 
     def run(self) -> bool:
@@ -57,10 +59,12 @@ class Service:
         promising = threading.Thread(target=self._promise, daemon=True)
         promising.start()
         last: Receipt | None = None
-        while not self.stop.wait(TICK_S):
+        while not self.asked:
+            time.sleep(TICK_S)
             due = self.rate * (time.monotonic() - self.began)
-            while self.before + self.count < due and not self.stop.is_set():
+            while self.before + self.count < due and not self.asked:
                 last = self._emit([last] if last else [], durable=False)
+        self.stop.set()
         promising.join()
         complete = self.trail.flush(FLUSH_S) and self.trail.close(FLUSH_S)
         self.page.promised(self.count)
@@ -114,7 +118,7 @@ class Service:
 def main(name: str, folder: str, rate: str, began: str, alone: str = "") -> int:
     """Run until SIGTERM."""
     service = Service(name, Path(folder), float(rate), float(began), alone=bool(alone))
-    signal.signal(signal.SIGTERM, lambda *_: service.stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: setattr(service, "asked", True))
     return 0 if service.run() else 1
 
 
