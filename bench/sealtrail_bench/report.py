@@ -107,7 +107,10 @@ def plots(figures: Mapping[str, Any], folder: Path) -> list[Path]:
         for spine in ("top", "right"):
             axes.spines[spine].set_visible(False)
         for at, value in enumerate(bars.values()):
-            axes.annotate(f" {value:,.4g}", (value, at), va="center", fontsize=8)
+            text = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+            axes.annotate(f" {text}", (value, at), va="center", fontsize=8)
+        # Room for the figure behind the longest bar, none above the first.
+        axes.margins(x=0.14, y=0.02)
         figure.tight_layout()
         file = folder / f"{name}.svg"
         figure.savefig(file, metadata={"Date": None})
@@ -136,7 +139,7 @@ def _series(figures: Mapping[str, Any]) -> dict[str, tuple[str, str, dict[str, f
     }
     if lineage:
         found["lineage"] = ("Lineage of one event, 95 %", "seconds", lineage)
-    delays = {k: v["p99_s"] for k, v in figures.get("latency", {}).items()}
+    delays = {f"{k} of full load": v["p99_s"] for k, v in figures.get("latency", {}).items()}
     if delays:
         found["latency"] = ("Sent to queryable, 99 %", "seconds", delays)
     for key, title in (("growth", "events in the store"), ("chains", "chains")):
