@@ -147,20 +147,31 @@ class Partition:
         self.generation = generation
         self.lock = Lock()
         self.closed = False
-        ledger = ports.ledger
-        low, high = ports.broker.watermarks(log.topic, log.partition)
-        cursor = ledger.cursor(log)
-        # A log that nobody has read yet begins at 0: what it dropped before was lost to us, too.
-        self.next_offset = 0 if cursor is None else cursor
+        cursor = self._read()
+        self.low, high = ports.broker.watermarks(log.topic, log.partition)
         if self.next_offset > high:
             raise LogChanged(
                 f"{log.topic}[{log.partition}] ends at {high}, but {cursor} is committed",
                 hint="the log was cut off: records after its end are lost to the broker",
             )
-        self.last_arrival = ledger.last_arrival(log)
-        self.chains = ledger.chains(log.topic, log.partition)
-        self.low = low
         self.suspicion = Suspicion()
+
+    def _read(self) -> int | None:
+        """Take cursor and chains from the store; the cursor.
+
+        They are several questions, and one that is replaced may still commit between them. With
+        chains that are ahead of the cursor its messages would be judged once more, as duplicates.
+        """
+        ledger, log = self.ports.ledger, self.log
+        cursor = ledger.cursor(log)
+        while True:
+            # A log that nobody has read yet begins at 0: what it dropped before was lost, too.
+            self.next_offset = 0 if cursor is None else cursor
+            self.last_arrival = ledger.last_arrival(log)
+            self.chains = ledger.chains(log.topic, log.partition)
+            before, cursor = cursor, ledger.cursor(log)
+            if cursor == before:
+                return cursor
 
     def given_back(self, generation: int) -> Partition:
         """The same state, open in a later generation; in the same one, as it is: perhaps closed.

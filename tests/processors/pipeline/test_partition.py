@@ -7,6 +7,7 @@ import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND, Scene, raw
 
+from sealtrail.chain import Chains
 from sealtrail.errors import UnavailableError
 from sealtrail.records import Directory, Revocation
 from sealtrail_processor import released
@@ -66,6 +67,26 @@ def test_what_a_crash_left_is_judged_alike_by_the_next_worker() -> None:
         scene.run()
         scenes.append(scene.ledger.flushes)
     assert scenes[0] == scenes[1]
+
+
+def test_who_is_replaced_may_commit_while_its_heir_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(producer.send(), producer.send())
+    frozen = scene.partition()
+    real = scene.ledger.chains
+
+    def chains(topic: str, partition: int) -> Chains:
+        # Between the heir's questions for the cursor and for the chains.
+        scene.run(frozen)
+        return real(topic, partition)
+
+    monkeypatch.setattr(scene.ledger, "chains", chains)
+    heir = scene.partition()
+    assert heir.next_offset == 2
+    scene.append(producer.send())
+    scene.run(heir)
+    assert scene.dispositions() == ["accepted"] * 3, "none a duplicate of itself"
 
 
 def test_broken_boundaries_are_judged_again_without_the_offender() -> None:
