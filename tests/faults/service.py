@@ -50,7 +50,7 @@ class Service:
         self.page = ledger.Page(folder / "ledger", name, self.trail.chain_id)
         self.count = 0
         self.lock = threading.Lock()
-        # Not an event: a handler that sets one while this thread looks at it waits for itself.
+        # Not `stop`: a handler that sets an event while this thread looks at it waits for itself.
         self.asked = False
         self.stop = threading.Event()
 
@@ -60,7 +60,7 @@ class Service:
         promising.start()
         last: Receipt | None = None
         while not self.asked:
-            time.sleep(TICK_S)
+            self.stop.wait(TICK_S)
             due = self.rate * (time.monotonic() - self.began)
             while self.before + self.count < due and not self.asked:
                 last = self._emit([last] if last else [], durable=False)
