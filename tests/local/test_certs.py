@@ -12,8 +12,11 @@ from sealtrail import connections
 from sealtrail.cli.main import run
 from sealtrail.errors import ConfigurationError
 from sealtrail.identity import of_certificate
-from sealtrail.settings import CommonSettings
+from sealtrail.settings import CommonSettings, load
+from sealtrail_local.certs import folder, x509
 from sealtrail_local.certs.folder import Folder, write
+from sealtrail_local.real import secure
+from sealtrail_local.settings import LocalSettings
 
 HOUR = timedelta(hours=1)
 MONTH = timedelta(days=30)
@@ -176,3 +179,35 @@ def test_the_commands_issue_list_check_and_rotate(
     after = Folder(tmp_path / "certs").issued(datetime.now(UTC))
     assert after[0].certificate.serial_number != serial
     assert certs("check", "--within", "4") == (0, [])
+
+
+def test_certificates_of_controllers_are_listed_and_not_rotated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEALTRAIL_STATE_DIR", str(tmp_path))
+    settings = load(LocalSettings)
+
+    def certs(*arguments: str) -> Any:
+        assert run(["certs", *arguments, "--json"]) == (1 if "check" in arguments else 0)
+        return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+
+    quorum = secure.controller(settings, "broker-1")
+    before = quorum.file("broker-1").read_bytes()
+    secure.prepare_files(settings)
+    # Neither knows anybody of the other.
+    others = Folder(tmp_path / "certs")
+    for one, another in ((quorum, others), (others, quorum)):
+        [ca] = one.trusted()
+        assert not any(x509.signed_by(i.certificate, ca) for i in another.issued(folder.now()))
+    listed = certs("list")
+    assert {"broker-1", "registry", "bootstrap", "quorum/broker-1"} == listed.keys()
+    assert {row["problem"] for row in listed.values()} == {""}
+    assert "quorum/broker-1" not in certs("rotate", "--ca")
+    assert quorum.file("broker-1").read_bytes() == before
+    # A start leaves one alone that lasts, and renews one that does not.
+    assert secure.controller(settings, "broker-1").file("broker-1").read_bytes() == before
+    life = secure.QUORUM_LIFE
+    quorum.issue("broker-1", ["localhost"], datetime.now(UTC) - life * 0.7, life)
+    assert certs("check").keys() == {"quorum/broker-1"}
+    secure.controller(settings, "broker-1")
+    assert run(["certs", "check", "--json"]) == 0

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from sealtrail_local.certs.folder import Folder
-from sealtrail_local.real import kafka
+from sealtrail_local.real import kafka, secure
 
 STORE_USERS: Final = ("admin", "writer", "analyst", "auditor", "alerting", "dashboard")
-SERVERS: Final = ("kafka-1", "kafka-2", "kafka-3", "registry")
+BROKERS: Final = ("kafka-1", "kafka-2", "kafka-3")
+SERVERS: Final = (*BROKERS, "registry")
 CLIENTS: Final = ("bootstrap", "operator", "worker", "orders", "billing")
 CA_LIFE: Final = timedelta(days=365)
 LIFE: Final = timedelta(days=30)
@@ -61,7 +62,10 @@ def make(folder: Path, now: datetime) -> list[str]:
         "kafka.env": {"BROKER_CLUSTER": identity},
     }
     made = [name for name, values in files.items() if _env(folder / name, values)]
-    made += _certificates(Folder(folder / "certs"), now)
+    certs = Folder(folder / "certs")
+    made += _certificates(certs, (*SERVERS, *CLIENTS), now, CA_LIFE, LIFE)
+    lives = secure.QUORUM_CA_LIFE, secure.QUORUM_LIFE
+    made += [f"quorum/{name}" for name in _certificates(certs.quorum(), BROKERS, now, *lives)]
     if os.getuid() == 0:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, NOBODY, 0)
@@ -72,19 +76,21 @@ def _password(folder: Path, name: str) -> str:
     return _kept(folder / f"{name}.password", lambda: secrets.token_urlsafe(24))
 
 
-def _certificates(certs: Folder, now: datetime) -> list[str]:
+def _certificates(
+    certs: Folder, names: Sequence[str], now: datetime, ca_life: timedelta, life: timedelta
+) -> list[str]:
     if not certs.bundle.exists():
-        certs.init(now, CA_LIFE)
+        certs.init(now, ca_life)
     there = {issued.name: issued for issued in certs.issued(now)}
     made = []
-    for name in (*SERVERS, *CLIENTS):
+    for name in names:
         found = there.get(name)
         if found is not None and not found.problem:
             left = found.certificate.not_valid_after_utc - now
-            if left > LIFE / 2:
+            if left > life / 2:
                 continue
         hosts = [name, "localhost", "127.0.0.1"] if name in SERVERS else []
-        certs.issue(name, hosts, now, LIFE)
+        certs.issue(name, hosts, now, life)
         made.append(name)
     return made
 

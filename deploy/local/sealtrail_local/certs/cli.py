@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,10 @@ def issue_command(output: Output, name: str, hosts: tuple[str, ...], hours: floa
 @pass_output
 def list_command(output: Output) -> None:
     """Show all certificates."""
-    certs = _folder()
-    output.table(COLUMNS, _rows(certs, certs.issued(folder.now())))
+    certs, now = _folder(), folder.now()
+    quorum = certs.quorum()
+    rows = _rows(certs, certs.issued(now))
+    output.table(COLUMNS, rows + _quorum_rows(quorum, _held(quorum, now)))
 
 
 @certs_command.command("check")
@@ -97,15 +100,21 @@ def list_command(output: Output) -> None:
 )
 @pass_output
 def check_command(output: Output, within: float) -> int:
-    """Show certificates that are of no use or end soon; exit code 1 if there is one."""
+    """Show certificates that are of no use or end soon; exit code 1 if there is one.
+
+    Those of the brokers' controllers (quorum/) are taken in when a broker starts: they are shown
+    when a third of their life is left.
+    """
     certs, now = _folder(), folder.now()
     limit = now + timedelta(hours=within)
     bad = [i for i in certs.issued(now) if i.problem or i.certificate.not_valid_after_utc < limit]
     cas = [ca for ca in certs.trusted() if ca.not_valid_after_utc < limit]
-    if not bad and not cas and not output.json:
+    quorum = certs.quorum()
+    late = [i for i in _held(quorum, now) if i.problem or _left_of(i, now) < 1 / 3]
+    if not bad and not cas and not late and not output.json:
         output.line("all certificates are good")
         return OK
-    rows = _rows(certs, bad)
+    rows = _rows(certs, bad) + _quorum_rows(quorum, late)
     rows += [
         (in_certificate(ca), ca.not_valid_after_utc, _left(ca), "", "", "a CA ends") for ca in cas
     ]
@@ -180,8 +189,23 @@ def _admin(settings: LocalSettings) -> dict[str, str]:
 
 
 def _half(issued: Issued, now: datetime) -> bool:
+    return _left_of(issued, now) <= 1 / 2
+
+
+def _left_of(issued: Issued, now: datetime) -> float:
+    """Which part of its life a certificate has left."""
     life = x509.life_of(issued.certificate)
-    return issued.certificate.not_valid_after_utc - life / 2 <= now
+    return (issued.certificate.not_valid_after_utc - now) / life
+
+
+def _held(quorum: Folder, now: datetime) -> list[Issued]:
+    """Certificates of controllers; a folder of clients alone has none."""
+    return quorum.issued(now) if quorum.bundle.exists() else []
+
+
+def _quorum_rows(quorum: Folder, held: Sequence[Issued]) -> list[tuple[object, ...]]:
+    named = [replace(one, name=f"quorum/{one.name}") for one in held]
+    return _rows(quorum, named) if named else []
 
 
 def _rows(certs: Folder, issued: Sequence[Issued]) -> list[tuple[object, ...]]:

@@ -4,6 +4,7 @@
     ca/ID.pem           a CA with its key; the newest one signs. ID.until: when the last certificate
                         that it signed ends
     issued/NAME.pem     a key with its certificate, in one file, so that both change in one step
+    quorum/             the same once more, for the brokers' controllers among themselves
 
 Rules of a rotation without downtime:
 - a file is replaced, never changed; who uses it notices (`sealtrail.connections.Watched`, brokers
@@ -61,6 +62,10 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.bundle = root / "ca.pem"
+
+    def quorum(self) -> Folder:
+        """The CA of the brokers' controllers, with what it issued; nobody else trusts it."""
+        return Folder(self.root / "quorum")
 
     # -- CAs ----------------------------------------------------------------------------------
 

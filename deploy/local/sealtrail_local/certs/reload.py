@@ -21,8 +21,8 @@ from sealtrail.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Those of deploy/kafka/secure.properties.
-LISTENERS: Final = ("client", "mutual", "internal", "controller")
+# Those of deploy/kafka/secure.properties; controllers take other certificates at their start alone.
+LISTENERS: Final = ("client", "mutual", "internal")
 _TIMEOUT_S: Final = 10.0
 # A broker with much to do was seen to take more than ten seconds.
 _SHOWN_S: Final = 60.0

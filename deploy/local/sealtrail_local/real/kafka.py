@@ -64,15 +64,18 @@ def launch(settings: LocalSettings, say: Say, *, number: int) -> Launch:
 def _secured(settings: LocalSettings, number: int, plain: Mapping[str, str]) -> dict[str, str]:
     """Variables of a broker with TLS, names and access lists."""
     secure.prepare_files(settings)
-    certs = secure.certificates(settings)
+    broker = f"broker-{number}"
+    certs, quorum = secure.certificates(settings), secure.controller(settings, broker)
     mutual = f"MUTUAL://{addresses.HOST}:{addresses.mutual_port(settings, number)}"
     names = [*(f"broker-{n}" for n in range(1, settings.local_brokers + 1)), secure.BOOTSTRAP]
     return {
         "BROKER_SECURITY": "secure",
         "BROKER_LISTENERS": f"{plain['BROKER_LISTENERS']},{mutual}",
         "BROKER_ADVERTISED": f"{plain['BROKER_ADVERTISED']},{mutual}",
-        "BROKER_KEYSTORE": str(certs.file(f"broker-{number}")),
+        "BROKER_KEYSTORE": str(certs.file(broker)),
         "BROKER_TRUST": str(certs.bundle),
+        "BROKER_QUORUM_KEYSTORE": str(quorum.file(broker)),
+        "BROKER_QUORUM_TRUST": str(quorum.bundle),
         "BROKER_SUPER_USERS": ";".join(f"User:{name}" for name in names),
     }
 

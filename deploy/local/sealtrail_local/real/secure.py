@@ -2,7 +2,8 @@
 
 In the state directory:
 
-    certs/    the development CA and what it issued (`sealtrail certs`)
+    certs/    the development CA and what it issued (`sealtrail certs`); in quorum/ the same for the
+              brokers' controllers alone
     scram/    a file with the password of each SASL user, by its name
 
 Brokers know two kinds of clients: with a password on one port, with a certificate on another. The
@@ -28,6 +29,9 @@ BOOTSTRAP: Final = "bootstrap"
 ROLES: Final = (ADMIN, OPERATOR, WORKER, "auditor", "siem", "consumer")
 _CA_LIFE: Final = timedelta(days=30)
 _LIFE: Final = timedelta(hours=24)
+# Brokers take them in when they start (ADR 0090): longer than they run without a restart.
+QUORUM_LIFE: Final = timedelta(days=90)
+QUORUM_CA_LIFE: Final = timedelta(days=3650)
 _HOSTS: Final = (addresses.HOST, "localhost")
 _ITERATIONS: Final = 8192
 _PASSWORD_BYTES: Final = 24
@@ -49,13 +53,27 @@ def prepare_files(settings: LocalSettings) -> None:
         _issued(certs, name, _HOSTS if name != BOOTSTRAP else ())
 
 
-def _issued(certs: folder.Folder, name: str, hosts: Iterable[str] = ()) -> None:
+def controller(settings: LocalSettings, broker: str) -> folder.Folder:
+    """The folder of the controllers' CA, with a certificate for a broker that starts now.
+
+    Of the others none is renewed: a file is what its broker has taken in.
+    """
+    certs, now = certificates(settings).quorum(), folder.now()
+    if not certs.bundle.exists():
+        certs.init(now, QUORUM_CA_LIFE)
+    _issued(certs, broker, _HOSTS, QUORUM_LIFE)
+    return certs
+
+
+def _issued(
+    certs: folder.Folder, name: str, hosts: Iterable[str] = (), life: timedelta = _LIFE
+) -> None:
     now = folder.now()
     if certs.file(name).exists():
         held = folder.read(certs.file(name)).certificate
-        if held.not_valid_after_utc - now > _LIFE / 2:
+        if held.not_valid_after_utc - now > life / 2:
             return
-    certs.issue(name, tuple(hosts), now, _LIFE)
+    certs.issue(name, tuple(hosts), now, life)
 
 
 def transport(settings: LocalSettings) -> dict[str, str]:
