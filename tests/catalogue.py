@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # has no types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -84,7 +85,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of the rows that are asked for; those that share a fixture stay together."""
+    """Keep the tests of the rows that are asked for."""
     wanted = {name for name in config.getoption("--rows").split(",") if name}
     kept: list[pytest.Item] = []
     for item in items:
@@ -92,10 +93,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if row is None or (wanted and wanted.isdisjoint(row.args)):
             continue
         kept.append(item)
-        shared = "played" if "played" in getattr(item, "fixturenames", ()) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(shared))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def group(nodeid: str) -> str:
+    """Tests of a file share a pipeline; all that look at what was played share what was played."""
+    file = nodeid.partition("::")[0]
+    return "played" if "played" in (HERE.parent / file).read_text() else file
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc] # see its import
+    """Gives each group to one process: a pipeline that stands twice starves this machine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """In place of --dist=loadgroup, which with pytest 9.2 groups nothing, and does not say so."""
+    return Together(config, log)
 
 
 # -- as a command -------------------------------------------------------------------
@@ -108,15 +125,25 @@ class Ledger:
         self.results = results
         self.known = rows()
         self.strays: list[str] = []
+        # Group -> process: should the scheduler stop grouping one day, it is told.
+        self._where: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Setup, call and teardown of each test come here."""
+        self._together(report)
         said = [(name, str(value)) for name, value in report.user_properties]
         for row in [value for name, value in said if name == "row"]:
             if row in self.results:
                 self._count(self.results[row], report, said)
             elif row not in self.known:
                 self.strays.append(f"{report.nodeid}: no row {row}")
+
+    def _together(self, report: pytest.TestReport) -> None:
+        node = getattr(report, "node", None)
+        if node is not None:
+            name = group(report.nodeid)
+            if self._where.setdefault(name, node.gateway.id) != node.gateway.id:
+                self.strays.append(f"{report.nodeid}: its group runs in two processes")
 
     @staticmethod
     def _count(result: Result, report: pytest.TestReport, said: list[tuple[str, str]]) -> None:
@@ -172,7 +199,7 @@ def run(wanted: Sequence[str], options: Sequence[str] = ()) -> tuple[list[Result
     ledger = Ledger(chosen)
     folders = [folder for folder in FOLDERS if (HERE.parent / folder).is_dir()]
     arguments = ["-p", "tests.catalogue", "--rows", ",".join(wanted), *folders]
-    arguments += ["-q", "--tb=short", "-n", "2", "--dist", "loadgroup", *options]
+    arguments += ["-q", "--tb=short", "-n", "2", "--dist", "loadscope", *options]
     pytest.main(arguments, plugins=[ledger])
     results = list(chosen.values())
     judge(results, (e.name for e in entry_points(group="sealtrail.commands")))

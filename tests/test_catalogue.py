@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +36,25 @@ def test_there_are_84_rows_in_seven_groups() -> None:
     counted = {group: sum(name[0] == group for name in rows) for group in "ABCDEFG"}
     assert counted == {"A": 15, "B": 10, "C": 15, "D": 6, "E": 21, "F": 8, "G": 9}
     assert sum(bool(row.waits_for) for row in rows.values()) <= catalogue.MAX_WAITING
+
+
+def test_what_shares_a_pipeline_runs_in_one_process() -> None:
+    rows, proofs = "tests/attacks/test_rows.py::test_a", "tests/attacks/test_proofs.py::test_b[@]"
+    faults = "tests/faults/test_infrastructure.py::test_c"
+    assert catalogue.group(rows) == catalogue.group(proofs) == "played"
+    assert catalogue.group(faults) == "tests/faults/test_infrastructure.py"
+    ledger = Ledger({})
+    for nodeid, process in ((rows, "gw0"), (faults, "gw1"), (faults, "gw1"), (proofs, "gw0")):
+        ledger.pytest_runtest_logreport(ran_in(process, nodeid))
+    assert ledger.strays == []
+    ledger.pytest_runtest_logreport(ran_in("gw1", rows))
+    assert ledger.strays == [f"{rows}: its group runs in two processes"]
+
+
+def ran_in(process: str, nodeid: str) -> pytest.TestReport:
+    made = report("A2", nodeid=nodeid)
+    made.node = SimpleNamespace(gateway=SimpleNamespace(id=process))
+    return made  # type: ignore[no-any-return] # a report
 
 
 def test_a_row_passes_when_all_its_tests_do() -> None:

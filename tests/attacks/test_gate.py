@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What the gate must run. Targets may be added, never taken away.
-TARGETS = ("check", "test-install", "test-integration", "test")
-# As in the Makefile when this was written: it may rise.
-COVERAGE = 88
+TARGETS = ("system", "check", "test-install", "test-scenarios", "test-real", "test")
+# As in the Makefile, which says why it fell once; it may rise.
+COVERAGE = 84
 
 
 def gate(folder: Path, failing: str) -> tuple[int, list[str]]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-pytestmark = pytest.mark.xdist_group("broker")
 TOPIC = "provenance.events"
 RATE = 100
 AWAY_S = 60.0
