@@ -95,6 +95,15 @@ def test_what_holds_has_no_difference(room: Room, place: Place):
     assert report.tallies[0].behind == 0
 
 
+def test_chains_go_on_from_one_range_of_offsets_to_the_next(
+    room: Room, place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sealtrail_audit.conservation.run.MOST_OFFSETS", 1)
+    report = check(room, MemoryBroker([Side(place, 0, 7, 7)]), drained=True)
+    assert report.differences == []
+    assert (report.consumed, report.events) == (7, 12)
+
+
 BROKEN = [
     ("ALTER TABLE dispositions DELETE WHERE offset = 4", {Law.ONE_FATE, Law.SUM, Law.ONCE}),
     ("ALTER TABLE dispositions DELETE WHERE offset = 3", {Law.ONE_FATE, Law.SUM, Law.ROWS}),

@@ -207,12 +207,14 @@ class Window:
     def batches(self) -> list[Batch]:
         """Batches of these offsets, and those of their chains right before and after them."""
         here = f"SELECT chain_id, batch_seq FROM committed_batches WHERE {_HERE}"
+        # Of the column's own type: what is signed matches none of its values.
+        before = "toUInt64(batch_seq - least(batch_seq, 1))"
         sql = f"""
             SELECT chain_id, batch_seq, branch, first_seq, count, statement_hash, previous, closes,
                 offset, toUnixTimestamp64Micro(arrival), {_HERE}
             FROM committed_batches
             WHERE (chain_id, batch_seq) IN (
-                SELECT chain_id, arrayJoin([batch_seq - 1, batch_seq, batch_seq + 1]) FROM ({here}))
+                SELECT chain_id, arrayJoin([{before}, batch_seq, batch_seq + 1]) FROM ({here}))
         """
         return [Batch(*row) for row in self._rows(sql)]
 
