@@ -1,8 +1,8 @@
 """`sealtrail bench --quick`: ratios against floors that every change must keep; for CI.
 
 Ratios of variants that take turns on the same machine within the same minutes, never times: a slow
-or busy machine slows all of them. The floors are
-first guesses, to be set a good tenth below what a quiet machine shows (docs/performance.md).
+or busy machine slows all of them. The floors are first guesses, to be set a good tenth below what a
+quiet machine shows (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import asyncio
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -168,18 +169,13 @@ async def _commit(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> No
     while True:
         events = await lane.take()
         generation = app.consumer_generation_id
-
-        async def commit(
-            groups: Mapping[int, Sequence[RawMessage]], generation: int = generation
-        ) -> bool:
-            return await _until_committed(app, worker, groups, generation)
-
+        commit = partial(_until_committed, app, worker, generation)
         if not await consuming.settle(events, generation, _raw, commit, stream.ack):
             return
 
 
 async def _until_committed(
-    app: faust.App, worker: Worker, groups: Mapping[int, Sequence[RawMessage]], generation: int
+    app: faust.App, worker: Worker, generation: int, groups: Mapping[int, Sequence[RawMessage]]
 ) -> bool:
     """Process messages until they are committed; False when the application stops before."""
     pause = BACKOFF_S
@@ -254,7 +250,7 @@ def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
         async def seek_to_committed(self) -> Mapping[Any, int]:
             """Seek to, and return, the store's cursor of each assigned partition.
 
-            None while a rebalance is under way: it ends with an assignment, which asks again.
+            Nothing while a rebalance is under way: it ends with an assignment, which asks again.
             """
             if self._rebalancing:
                 return {}

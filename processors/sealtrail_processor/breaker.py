@@ -23,6 +23,7 @@ import struct
 import threading
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sealtrail.errors import ConfigurationError, SealtrailError
@@ -115,20 +116,14 @@ class Suspicion:
 
     def groups(self, messages: Sequence[RawMessage]) -> Iterator[Sequence[RawMessage]]:
         """What is committed together: fewer where a worker died, then the rest at once."""
-        at = 0
-        while at < len(messages) and messages[at].offset < self.until:
-            end = at + 1
-            most = self._most(messages[at].offset)
-            while (
-                end < min(at + most, len(messages))
-                and messages[end].offset < self.until
-                and self._most(messages[end].offset) == most
-            ):
-                end += 1
-            yield messages[at:end]
-            at = end
-        if at < len(messages):
-            yield messages[at:]
+        until = self.until
+        care = [m for m in messages if m.offset < until]
+        for most, alike in groupby(care, lambda m: self._most(m.offset)):
+            together = list(alike)
+            for at in range(0, len(together), most):
+                yield together[at : at + most]
+        if len(care) < len(messages):
+            yield messages[len(care) :]
 
     def _most(self, offset: int) -> int:
         """How many messages this one may be committed with."""

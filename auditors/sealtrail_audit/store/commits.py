@@ -138,8 +138,8 @@ class _Laying:
         self.fits = fits
         self.spans: list[Span] = []
         self.findings: list[Finding] = []
-        # Commits that overlap the one before them, and reach beyond it.
-        self._beyond: list[Commit] = []
+        # The last offset that commits cover which overlap the one before them.
+        self._covered = -1
 
     def append(self, row: Commit) -> None:
         """A commit that follows the one before."""
@@ -164,8 +164,7 @@ class _Laying:
         if not self.spans:
             return
         low = self.spans[-1].last + 1
-        last = max((c.last for c in self._beyond if c.first <= low), default=low - 1)
-        last = last if until is None else min(last, until)
+        last = self._covered if until is None else min(self._covered, until)
         if last >= low:
             self.spans.append(Span(low, last, None))
 
@@ -202,7 +201,7 @@ class _Laying:
             # commit is as true as the one that it overlaps, and shows nothing more.
             if not self._as_it_is(row):
                 self._added(row)
-            self._beyond.append(row)
+            self._covered = max(self._covered, row.last)
 
     def _moved(self, row: Commit, *, first: int | None = None, last: int | None = None) -> Commit:
         first = row.first if first is None else first

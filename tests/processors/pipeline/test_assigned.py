@@ -108,6 +108,15 @@ class House:
         self.generation += 1
         return self.assign()
 
+    def leaves_as_stuck(self, lag: int) -> None:
+        """At its second look the watchdog, without patience, sees that nothing has moved."""
+        self.worker._watchdog.patience_s = 0.0
+        self.worker._watch()
+        assert self.worker.status.lag == lag
+        with pytest.raises(Left) as left:
+            self.worker._watch()
+        assert left.value.args == (EXIT_FAILED,)
+
     def look_around(self) -> None:
         """What the upkeep thread does at each turn, without its threads."""
         found, _ = self.worker._look_around()
@@ -298,12 +307,7 @@ def test_another_broker_is_noticed_without_messages(house: House) -> None:
 def test_a_stuck_worker_leaves(house: House) -> None:
     house = House(session_timeout_s=6, watchdog_margin_s=0.001)
     house.append(world.Producer().send())
-    house.worker._watchdog.patience_s = 0.0
-    house.worker._watch()
-    assert house.worker.status.lag == 1
-    with pytest.raises(Left) as left:
-        house.worker._watch()
-    assert left.value.args == (EXIT_FAILED,)
+    house.leaves_as_stuck(lag=1)
 
 
 def test_a_log_that_dropped_all_that_was_unread_brings_no_message_to_show_it(
@@ -317,12 +321,7 @@ def test_a_log_that_dropped_all_that_was_unread_brings_no_message_to_show_it(
     house.append(producer.send(), producer.send())
     house.broker.logs[1].clear()
     house.broker.starts[1] = 3
-    house.worker._watchdog.patience_s = 0.0
-    house.worker._watch()
-    assert house.worker.status.lag == 2
-    with pytest.raises(Left) as left:
-        house.worker._watch()
-    assert left.value.args == (EXIT_FAILED,)
+    house.leaves_as_stuck(lag=2)
     following = Worker(house.worker.settings, house.worker.outside, leave)
     assert following.assign(world.TOPIC, [1], house.generation) == {1: 3}
     assert [(first, last) for _, first, last in house.ledger.lost] == [(1, 2)]

@@ -50,6 +50,13 @@ class Worker:
         raise Left(status)
 
 
+class Silent(Worker):
+    """Whose store does not answer at all: its job never ends."""
+
+    def in_flush_thread(self, work: Any, *args: Any) -> Future[Any]:
+        return Future()
+
+
 def app(timeout_s: float) -> Any:
     return SimpleNamespace(
         should_stop=False,
@@ -87,10 +94,7 @@ async def test_it_leaves_before_faust_goes_on_without_it() -> None:
 
 
 async def test_it_leaves_when_the_store_does_not_answer_at_all() -> None:
-    worker = Worker(away)
-    never: Future[Any] = Future()
-    anything: Any = lambda *_: never  # noqa: E731 - in the place of a method
-    worker.in_flush_thread = anything  # type: ignore[method-assign] # the job that never ends
+    worker = Silent(away)
     task = asyncio.ensure_future(take_over(worker, 0.2))
     await asyncio.sleep(0.3)
     task.cancel()
@@ -99,10 +103,7 @@ async def test_it_leaves_when_the_store_does_not_answer_at_all() -> None:
 
 
 async def test_another_rebalance_is_no_reason() -> None:
-    worker = Worker(away)
-    never: Future[Any] = Future()
-    anything: Any = lambda *_: never  # noqa: E731 - in the place of a method
-    worker.in_flush_thread = anything  # type: ignore[method-assign] # the job that never ends
+    worker = Silent(away)
     task = asyncio.ensure_future(take_over(worker, 60))
     await asyncio.sleep(0.05)
     task.cancel()
