@@ -218,7 +218,7 @@ class Partition:
         Raises:
             SealtrailError: as `process`.
         """
-        fresh = [m for m in messages if m.offset >= self.next_offset]
+        fresh = self._fresh(messages)
         if self.closed or not fresh or fresh[0].offset < self.suspicion.until:
             return None
         if len(_runs(fresh)) > 1:
@@ -245,7 +245,7 @@ class Partition:
             # The messages were fetched before this question: the same answer as at the start means
             # that they are of this log. (Before any is skipped: a new log begins at offset 0.)
             self.check_log()
-            fresh = [m for m in messages if m.offset >= self.next_offset]
+            fresh = self._fresh(messages)
             if not fresh:
                 return
             self.ports.refresh_keys()
@@ -254,6 +254,11 @@ class Partition:
                 for group in self.suspicion.groups(run):
                     with self.ports.mark.working(self.log, group[0].offset, group[-1].offset):
                         self._work(group)
+
+    def _fresh(self, messages: Sequence[RawMessage]) -> list[RawMessage]:
+        """What is not committed, each message once: after a seek some come twice in one take."""
+        fresh = {m.offset: m for m in messages if m.offset >= self.next_offset}
+        return [fresh[offset] for offset in sorted(fresh)]
 
     def _work(self, messages: Sequence[RawMessage]) -> None:
         for part in _parts(self._examined(messages), self.caps):

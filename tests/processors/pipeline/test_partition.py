@@ -38,6 +38,16 @@ def test_a_message_handed_over_twice_is_skipped() -> None:
     assert len(scene.ledger.flushes) == 1
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 0, 1, 2, 3), (2, 3, 0, 1, 2, 3), (0, 0, 1, 2, 3)])
+def test_one_that_comes_twice_in_one_take_is_judged_once(order: tuple[int, ...]) -> None:
+    producer = world.Producer()
+    scene = Scene()
+    scene.append(*(producer.send() for _ in range(4)))
+    scene.partition().process([scene.broker.logs[1][offset] for offset in order])
+    assert scene.dispositions() == ["accepted"] * 4
+    assert [(f.first_offset, f.last_offset) for f in scene.ledger.flushes] == [(0, 3)]
+
+
 def test_a_failed_write_changes_nothing_and_is_done_again() -> None:
     producer = world.Producer()
     scene = Scene()
