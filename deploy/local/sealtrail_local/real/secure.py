@@ -121,32 +121,42 @@ def enrol(settings: LocalSettings, names: Iterable[str]) -> None:
         UnavailableError: the brokers do not take a user.
     """
     certs = certificates(settings)
+    passwords = {}
     for name in names:
         _issued(certs, checked(name))
-        _user(settings, name)
+        file = settings.state_dir / "scram" / safe_name(name)
+        if not file.exists():
+            folder.write(file, secrets.token_urlsafe(_PASSWORD_BYTES).encode())
+        passwords[name] = file.read_bytes()
+    if passwords:
+        _users(settings, passwords)
 
 
-def _user(settings: LocalSettings, name: str) -> None:
+def _users(settings: LocalSettings, passwords: Mapping[str, bytes]) -> None:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import (
         AdminClient,
         ScramCredentialInfo,
         ScramMechanism,
+        UserScramCredentialAlteration,
         UserScramCredentialUpsertion,
     )
 
-    file = settings.state_dir / "scram" / safe_name(name)
-    if not file.exists():
-        folder.write(file, secrets.token_urlsafe(_PASSWORD_BYTES).encode())
     how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
-    wanted = UserScramCredentialUpsertion(name, how, file.read_bytes())
+    wanted: list[UserScramCredentialAlteration] = [
+        UserScramCredentialUpsertion(name, how, word) for name, word in passwords.items()
+    ]
     client = AdminClient({**properties(settings), "log_level": 0})
     try:
-        answers = client.alter_user_scram_credentials([wanted], request_timeout=_TIMEOUT_S)
+        # All brokers are known after it: a request that waits for the first of them ends with an
+        # error when the client takes the name that the broker gives itself instead.
+        client.list_topics(timeout=_TIMEOUT_S)
+        answers = client.alter_user_scram_credentials(wanted, request_timeout=_TIMEOUT_S)
         for done in answers.values():
             done.result()
     except KafkaException as error:
-        raise UnavailableError(f"the brokers do not take user {name}: {error.args[0]}") from None
+        names = ", ".join(passwords)
+        raise UnavailableError(f"the brokers do not take users {names}: {error.args[0]}") from None
 
 
 def access(settings: LocalSettings, environment: Mapping[str, str]) -> str:
