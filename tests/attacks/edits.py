@@ -49,6 +49,8 @@ UPDATES = [
 ]
 PER_EVENT = ("events", "edges_by_parent", "edges_by_child", "entity_events")
 TABLES = (*PER_EVENT, "batches", "payloads", "dispositions")
+# Rows of a part that is dropped: each is a finding, and an audit prints so many and no more.
+_PART_ROWS = 1_000
 # Of a hundred edits so many are of a kind.
 KINDS = {"update": 55, "delete": 20, "add": 15, "replace": 10}
 CODES = {
@@ -195,24 +197,28 @@ def statements(edits: Sequence[Edit]) -> list[str]:
     return made
 
 
+def merges(settings: Mapping[str, str], order: str) -> None:
+    """STOP or START them, in all tables whose parts may be dropped."""
+    for table in TABLES:
+        command(settings, f"SYSTEM {order} MERGES sealtrail.{table}")
+
+
 def drop_parts(
-    settings: Mapping[str, str], count: int, seed: int, hit: set[tuple[int, int]]
+    settings: Mapping[str, str], count: int
 ) -> list[tuple[str, str, set[tuple[int, int]]]]:
-    """Drop small parts of single tables: table, name, and the messages whose rows stood there.
+    """Drop the smallest parts of single tables: table, name, the messages whose rows stood there.
 
     Args:
         settings: of the store.
         count: how many.
-        seed: chooses.
-        hit: (partition, offset) that edits have hit already, and that dropped parts hit.
     """
     rows = conservation.query(
         settings,
         "SELECT table, name, rows FROM system.parts WHERE active AND database = 'sealtrail' "
-        f"AND table IN {TABLES[:-1]} AND rows < 50000 ORDER BY table, name",
+        f"AND table IN {TABLES[:-1]} AND rows <= {_PART_ROWS} ORDER BY rows, table, name",
     )
-    random.Random(seed).shuffle(rows)
     dropped: list[tuple[str, str, set[tuple[int, int]]]] = []
+    hit: set[tuple[int, int]] = set()
     for row in rows:
         if len(dropped) == count:
             break
@@ -240,14 +246,16 @@ def run(
         folder: of an embedded stack whose worker has ended, full of events of `load`.
         count: edits of rows.
         seed: chooses them.
-        parts: so many parts are dropped as well.
+        parts: so many small parts are dropped as well.
         audit: runs `sealtrail audit store --json`.
     """
     settings = conservation.variables(folder)
-    edits = plan(messages(settings), count, seed)
-    dropped = drop_parts(
-        settings, parts, seed, {(e.message.partition, e.message.offset) for e in edits}
-    )
+    # First, for edits spread over all parts; and no message is hit twice.
+    dropped = drop_parts(settings, parts)
+    merges(settings, "START")
+    gone = {place for _, _, places in dropped for place in places}
+    left = [m for m in messages(settings) if (m.partition, m.offset) not in gone]
+    edits = plan(left, count, seed)
     for sql in statements(edits):
         command(settings, sql)
     began = time.monotonic()

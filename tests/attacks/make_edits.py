@@ -17,8 +17,10 @@ from typing import Any
 
 from tests.attacks import edits
 from tests.crash.harness import Failed, Pipeline
+from tests.scenarios import conservation
 
 FEEDERS = 4
+LATE_EVENTS = 100  # By each late feeder.
 SETTINGS = {"SEALTRAIL_PACE_BYTES": "1500000", "SEALTRAIL_CLOSE_S": "300"}
 
 
@@ -28,8 +30,15 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def fill(pipeline: Pipeline, events: int) -> int:
-    """Honest events through everything, until all are visible; how many."""
+def fill(pipeline: Pipeline, events: int, late: int = 0) -> int:
+    """Honest events through everything, until all are visible; how many.
+
+    Args:
+        pipeline: without a worker.
+        events: by feeders that run side by side.
+        late: further feeders, one after the other; what they sent is not merged, so there are
+            at least so many small parts of each table.
+    """
     worker = pipeline.worker()
     feeders = [pipeline.feeder(f"honest-{n}", events // FEEDERS) for n in range(FEEDERS)]
     sent = 0
@@ -39,6 +48,12 @@ def fill(pipeline: Pipeline, events: int) -> int:
             raise Failed(f"a feeder ended with {feeder.returncode}")
         sent += int(json.loads(out)["events"])
     pipeline.wait_for("drain", sent, 1800, worker)
+    if late:
+        edits.merges(conservation.variables(pipeline.folder), "STOP")
+    for n in range(late):
+        pipeline.feeder(f"late-{n}", LATE_EVENTS).communicate(timeout=600)
+        sent += LATE_EVENTS
+        pipeline.wait_for("late", sent, 600, worker)
     worker.send_signal(signal.SIGTERM)
     worker.wait(30)
     return sent
@@ -56,11 +71,11 @@ def main(arguments: list[str]) -> int:
     events, count, seed = [*map(int, arguments), *(200_000, 1_000, 1)[len(arguments) :]]
     with Pipeline(SETTINGS) as pipeline:
         began = time.monotonic()
-        sent = fill(pipeline, events)
+        parts = max(1, count // 100)
+        sent = fill(pipeline, events, late=2 * parts)
         say(f"{sent} events stored in {time.monotonic() - began:.0f} s")
         clean = audit(pipeline, 0)
         say(f"audit of the untouched store: clean, {clean['seconds']:.1f} s")
-        parts = max(1, count // 100)
         figures = edits.run(pipeline.folder, count - parts, seed, parts, lambda: audit(pipeline, 1))
     figures = {"seed": seed, "clean_audit_seconds": clean["seconds"]} | figures
     for kind, number in figures["kinds"].items():
