@@ -88,6 +88,8 @@ class KeysReader:
         self._records: list[StoredRecord] = []
         # Counts records that are new; who waits for keys looks again when it has moved.
         self.generation = 0
+        # By the clock of whoever set it: all that counts so far arrived by then.
+        self.latest = 0
         self.rejected = 0
 
     def load(self) -> None:
@@ -159,6 +161,7 @@ class KeysReader:
             self.rejected += 1
             log.warning("record at %s/%d does not count: %s", record.log, record.offset, error)
             return
+        self.latest = max(self.latest, record.arrival)
         if added is not None:
             self.generation += 1
             if isinstance(added, TrustRoot):

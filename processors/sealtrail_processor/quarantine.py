@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 
 # Messages, and bytes of them, that are read at a time.
 PAGE, BYTES = 200, 32 << 20
+# How long parked messages are looked at in one turn.
+TURN_US = 2_000_000
+# Before all messages.
+START: Mapping[str, object] = {"after": 0, "log_id": "", "offset": 0}
 ACTS = ("log_id", "topic", "partition", "offset", "act", "at", "new_offset")
 _PLACE = "log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS at"
 _ABOUT = "ifNull(length(value), 0), disposition, code, step, detail, act"
@@ -214,10 +218,26 @@ def dismiss(store: Store, held: Sequence[Entry], now: int) -> None:
         store.insert("quarantine_acts", ACTS, rows, sha256(repr(rows).encode()).hexdigest())
 
 
+@dataclass(slots=True)
+class _Look:
+    """One look at what is parked.
+
+    known_at: records that arrived until then count, so that who came later is not judged by more;
+    by the broker's clock, which may be ahead of ours.
+    """
+
+    state: tuple[int, frozenset[Log]]
+    known_at: int
+    left: list[Log]
+    after: Mapping[str, object] = field(default_factory=lambda: START)
+
+
 class Releaser:
     """Releases parked messages once their key or schema is known.
 
-    Looks when key records have come or partitions were assigned, not at every turn.
+    Looks when key records have come or partitions were assigned, not at every turn; and for some
+    seconds a turn, for the thread that it runs in has more to do, and whoever may write to the
+    topic can have any number of messages parked.
     """
 
     def __init__(self, store: Store, publisher: Publisher, now: Clock) -> None:
@@ -225,6 +245,7 @@ class Releaser:
         self._publisher = publisher
         self._now = now
         self._seen: tuple[int, frozenset[Log]] = (-1, frozenset())
+        self._look: _Look | None = None
 
     def run(self, logs: Sequence[Log], keys: KeysReader, rules: Callable[[Log], Rules]) -> int:
         """Look for parked messages of these partitions that can be judged now; how many went.
@@ -232,34 +253,50 @@ class Releaser:
         Raises:
             UnavailableError: store or broker; call again.
         """
-        state = (keys.generation, frozenset(logs))
-        if state == self._seen or not logs:
-            return 0
-        count = sum(self._partition(at, keys, rules(at)) for at in logs)
-        self._seen = state
+        began, count = self._now(), 0
+        if self._look is None:
+            state = (keys.generation, frozenset(logs))
+            if state == self._seen or not logs:
+                return 0
+            self._look = _Look(state, keys.latest, list(logs))
+        look = self._look
+        while look.left:
+            at = look.left[0]
+            # A partition may have been taken away since the look began.
+            page = self._page(at, look.after) if at in logs else []
+            if page:
+                count += self._release(page, keys, rules(at), look.known_at)
+                last = page[-1]
+                look.after = _after(last.arrival, last.log.log_id, last.offset)
+            else:
+                look.left.pop(0)
+                look.after = START
+            if self._now() - began >= TURN_US:
+                return count
+        self._seen, self._look = look.state, None
         return count
 
-    def _partition(self, at: Log, keys: KeysReader, rules: Rules) -> int:
+    def _page(self, at: Log, after: Mapping[str, object]) -> list[Held]:
         condition = (
             f"disposition = 'parked' AND topic = {{topic:String}} AND {OPEN} "
             "AND partition = {partition:UInt16} AND (arrival, log_id, offset) > "
             "(fromUnixTimestamp64Micro({after:Int64}, 'UTC'), {log_id:String}, {offset:UInt64})"
         )
-        place: dict[str, object] = {"topic": at.topic, "partition": at.partition}
-        after: dict[str, object] = {"after": 0, "log_id": "", "offset": 0}
-        count = 0
-        while page := find(self._store, condition, place | after):
-            last = page[-1]
-            after = {"after": last.arrival, "log_id": last.log.log_id, "offset": last.offset}
-            ready = [h for h in page if self._known(h, keys, rules)]
-            if ready:
-                release(self._store, self._publisher, ready, self._now())
-                log.info("%s[%d]: %d messages released", at.topic, at.partition, len(ready))
-                count += len(ready)
-        return count
+        return find(self._store, condition, {"topic": at.topic, "partition": at.partition, **after})
 
-    def _known(self, held: Held, keys: KeysReader, rules: Rules) -> bool:
-        outcome = validate(
-            held.value, rules.place, held.arrival, keys.directory, known_at=self._now()
-        )
-        return not (isinstance(outcome, Refused) and outcome.code in PARKED_CODES)
+    def _release(self, page: Sequence[Held], keys: KeysReader, rules: Rules, known_at: int) -> int:
+        ready = [h for h in page if _known(h, keys, rules, known_at)]
+        if ready:
+            release(self._store, self._publisher, ready, self._now())
+            at = ready[0].log
+            log.info("%s[%d]: %d messages released", at.topic, at.partition, len(ready))
+        return len(ready)
+
+
+def _after(arrival: int, log_id: str, offset: int) -> dict[str, object]:
+    return {"after": arrival, "log_id": log_id, "offset": offset}
+
+
+def _known(held: Held, keys: KeysReader, rules: Rules, known_at: int) -> bool:
+    outcome = validate(held.value, rules.place, held.arrival, keys.directory, known_at=known_at)
+    return not (isinstance(outcome, Refused) and outcome.code in PARKED_CODES)

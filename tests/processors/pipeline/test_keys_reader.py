@@ -31,7 +31,7 @@ def test_a_record_counts_from_its_arrival_on() -> None:
     keys = MemoryKeys(unread=[message(0, world.signed(world.key_record(world.ORDERS)), world.NOW)])
     made = reader(keys)
     made.refresh()
-    assert made.generation == 1
+    assert (made.generation, made.latest) == (1, world.NOW)
     assert made.directory.key(ORDERS, world.NOW) is not None
     assert made.directory.key(ORDERS, world.NOW - 1) is None
 

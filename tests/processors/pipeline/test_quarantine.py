@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -63,7 +64,9 @@ def held(offset: int, value: bytes | None, **changes: Any) -> Held:
 
 def keys() -> KeysReader:
     topic = MemoryKeys()
-    return KeysReader(world.directory(), topic, topic, lambda: "", lambda: world.NOW)
+    reader = KeysReader(world.directory(), topic, topic, lambda: "", lambda: world.NOW)
+    reader.latest = world.NOW
+    return reader
 
 
 def test_only_what_can_be_judged_now_is_released_and_in_order() -> None:
@@ -91,6 +94,29 @@ def test_large_ones_are_read_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
     # One that is larger than that is read alone.
     assert shelf.read[-1] == quarantine.BYTES + 1
     assert all(size <= quarantine.BYTES for size in shelf.read[:-1])
+
+
+def test_a_look_at_many_takes_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "PAGE", 2)
+    known, strangers = world.Producer(), world.Producer(keys=(world.STRANGER,))
+    shelf = Shelf([held(n, (known if n % 2 else strangers).send()) for n in range(7)])
+    reader, now = keys(), itertools.count(world.NOW, SECOND)
+    releaser = Releaser(shelf, MemoryPublisher(), lambda: next(now))  # type: ignore[arg-type] # a part
+    turns = [releaser.run([LOG], reader, lambda _: RULES) for _ in range(12)]
+    assert sum(turns) == 3
+    assert max(turns) == 1
+    assert turns[-1] == 0
+
+
+def test_a_look_judges_all_by_the_same_records_whatever_our_clock_says() -> None:
+    producer = world.Producer()
+    shelf = Shelf([held(1, producer.send()), held(2, producer.send())])
+    reader = keys()
+    releaser = Releaser(shelf, MemoryPublisher(), lambda: 0)  # type: ignore[arg-type] # a part
+    reader.latest = 0  # the record that follows is for the next look
+    assert releaser.run([LOG], reader, lambda _: RULES) == 0
+    reader.latest, reader.generation = world.NOW, 1
+    assert releaser.run([LOG], reader, lambda _: RULES) == 2
 
 
 def test_it_looks_again_only_when_keys_or_partitions_changed() -> None:
