@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from sealtrail_local.processes import ProcessId
+
+# Hypothesis: the same examples each time; `--hypothesis-profile=long` looks further. A busy machine
+# is no failure.
+settings.register_profile(
+    "sealtrail", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "long", deadline=None, max_examples=3000, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("sealtrail")
 
 # Below those that the system gives to outgoing connections: what starts, or is killed and comes
 # back, shall find its port free.
