@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # has no types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -103,15 +102,17 @@ def group(nodeid: str) -> str:
     return "played" if "played" in (HERE.parent / file).read_text() else file
 
 
-class Together(LoadScopeScheduling):  # type: ignore[misc] # see its import
-    """Gives each group to one process: a pipeline that stands twice starves this machine."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group(nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """In place of --dist=loadgroup, which with pytest 9.2 groups nothing, and does not say so."""
+    # Not above: the command would load it before pytest does, and pytest warns, which is an error.
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # has no types
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc] # see its import
+        """Gives each group to one process: a pipeline that stands twice starves this machine."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
     return Together(config, log)
 
 
@@ -132,7 +133,11 @@ class Ledger:
         """Setup, call and teardown of each test come here."""
         self._together(report)
         said = [(name, str(value)) for name, value in report.user_properties]
-        for row in [value for name, value in said if name == "row"]:
+        named = [value for name, value in said if name == "row"]
+        if report.failed and not named:
+            # What xdist says of a test that took its process with it.
+            self.strays.append(f"{report.nodeid}: {_last(report)}")
+        for row in named:
             if row in self.results:
                 self._count(self.results[row], report, said)
             elif row not in self.known:
@@ -153,13 +158,17 @@ class Ledger:
             result.happened += [value for name, value in said if name == "happened"]
         if report.outcome != "passed":
             # Nothing is skipped: a test that did not run has not passed.
-            last = str(report.longrepr).strip().splitlines()[-1:]
-            result.complaints.append(f"{report.nodeid} {report.when}: {''.join(last)[:300]}")
+            result.complaints.append(f"{report.nodeid} {report.when}: {_last(report)}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be imported has tests that did not run."""
         if report.failed:
             self.strays.append(f"{report.nodeid}: cannot be collected")
+
+
+def _last(report: pytest.TestReport) -> str:
+    """The last line of what a test that failed has to say."""
+    return "".join(str(report.longrepr).strip().splitlines()[-1:])[:300]
 
 
 def judge(results: Iterable[Result], commands: Iterable[str]) -> None:
@@ -200,7 +209,9 @@ def run(wanted: Sequence[str], options: Sequence[str] = ()) -> tuple[list[Result
     folders = [folder for folder in FOLDERS if (HERE.parent / folder).is_dir()]
     arguments = ["-p", "tests.catalogue", "--rows", ",".join(wanted), *folders]
     arguments += ["-q", "--tb=short", "-n", "2", "--dist", "loadscope", *options]
-    pytest.main(arguments, plugins=[ledger])
+    status = pytest.main(arguments, plugins=[ledger])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        ledger.strays.append(f"pytest ended with {status}")
     results = list(chosen.values())
     judge(results, (e.name for e in entry_points(group="sealtrail.commands")))
     return results, ledger.strays

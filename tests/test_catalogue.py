@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +16,15 @@ from tests.attacks.assets import make
 from tests.catalogue import Ledger, Result, Row
 
 WAITING = Row("F5", "witnesses that disagree", "told", "witnesses")
+REPOSITORY = Path(__file__).resolve().parents[1]
+# File -> its rows. Were files scheduled one by one, the two of attacks/ would be torn apart.
+SMALL = {
+    "attacks/test_a.py": ["A1", "A2", "A3", "A4", "A5"],
+    "attacks/test_b.py": ["B1", "B2"],
+    "faults/test_c.py": ["E1", "E2", "E3"],
+    "faults/test_d.py": ["E4", "E5"],
+    "faults/test_e.py": ["E9"],
+}
 TESTED = Row("A2", "signed by somebody else", "refused")
 
 
@@ -49,6 +62,46 @@ def test_what_shares_a_pipeline_runs_in_one_process() -> None:
     assert ledger.strays == []
     ledger.pytest_runtest_logreport(ran_in("gw1", rows))
     assert ledger.strays == [f"{rows}: its group runs in two processes"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder with the catalogue and tests of some rows that say in which process they ran."""
+    tests = tmp_path / "tests"
+    for name in ("tests/catalogue.py", "tests/catalogue.toml", "tests/conftest.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    for file, rows in SMALL.items():
+        (tests / file).parent.mkdir(exist_ok=True)
+        marked = [
+            f"@pytest.mark.row('{row}')\ndef test_{row}(happened): happened(str(os.getpid()))\n"
+            for row in rows
+        ]
+        about = "# looks at what was played\n" if "attacks" in file else ""
+        (tests / file).write_text(f"{about}import os, pytest\n{''.join(marked)}")
+    return tmp_path
+
+
+def test_the_command_in_two_processes(small: Path) -> None:
+    rows = [row for names in SMALL.values() for row in names]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.catalogue", *rows],
+        cwd=small,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *lines, last = done.stdout.splitlines()
+    figures = json.loads(last)
+    assert (figures["passed"], figures["strays"]) == (len(rows), [])
+    processes = [line.split()[-1] for line in lines if "happened:" in line]
+    where = dict(zip(rows, processes, strict=True))
+    assert len(set(processes)) == 2
+    assert len({where[row] for row in ("A1", "A2", "A3", "A4", "A5", "B1", "B2")}) == 1
+    for names in SMALL.values():
+        assert len({where[row] for row in names}) == 1
 
 
 def ran_in(process: str, nodeid: str) -> pytest.TestReport:
@@ -98,6 +151,15 @@ def test_tests_of_no_row_are_told() -> None:
     ledger = Ledger({})
     ledger.pytest_runtest_logreport(report("Z9"))
     assert ledger.strays == ["t: no row Z9"]
+
+
+def test_a_test_that_took_its_process_with_it_is_told() -> None:
+    ledger = Ledger({})
+    # As xdist makes it: without the test's properties.
+    crashed = report("A2", "failed", "???", longrepr="worker 'gw0' crashed while running 't'")
+    crashed.user_properties = []
+    ledger.pytest_runtest_logreport(crashed)
+    assert ledger.strays == ["t: worker 'gw0' crashed while running 't'"]
 
 
 def test_the_last_line_is_json() -> None:
