@@ -25,7 +25,7 @@ from sealtrail_bench.generator import Generator, Where
 from sealtrail_local import addresses
 from sealtrail_local.demo import surroundings
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.store_cli import open_store
+from sealtrail_processor.store.opening import open_store
 from sealtrail_producer import keyring
 from sealtrail_producer.settings import ProducerSettings
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sealtrail.dsse import Signer
-    from sealtrail_processor.store import Store
+    from sealtrail_processor.store.client import Store
 
 PRODUCER = "bench"
 S = TypeVar("S", bound=CommonSettings)
@@ -114,7 +114,7 @@ class Rig:
         from confluent_kafka import Consumer, KafkaException
         from confluent_kafka.admin import AdminClient, NewTopic
 
-        from sealtrail_processor.wiring import kafka_config
+        from sealtrail_processor.pipeline.wiring import kafka_config
 
         settings = self.worker_settings
         config: dict[str, Any] = {**kafka_config(settings)}
@@ -142,7 +142,7 @@ class Rig:
         """
         from confluent_kafka import Consumer, TopicPartition
 
-        from sealtrail_processor.wiring import kafka_config
+        from sealtrail_processor.pipeline.wiring import kafka_config
 
         group = f"bench-{name}-{time.time_ns()}"
         config: dict[str, Any] = {**kafka_config(self.worker_settings), "group.id": group}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sealtrail_processor.store import Store
+    from sealtrail_processor.store.client import Store
 
 # What proves an event and is not the event: hashes and salt of each, statements and signatures of
 # its batch. (The event's own bytes are in payloads as well, so that all of it can be checked.)

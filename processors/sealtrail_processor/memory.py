@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from sealtrail.chain import Chains, Link
 from sealtrail.errors import UnavailableError
 from sealtrail.findings import Disposition
-from sealtrail_processor.breaker import PAGE, Mark
-from sealtrail_processor.model import BoundaryBroken, Flush, Log, OneByOne, RawMessage
+from sealtrail_processor.judging.model import BoundaryBroken, Flush, Log, OneByOne, RawMessage
+from sealtrail_processor.pipeline.marks import PAGE, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from sealtrail_processor.breaker import Death
-    from sealtrail_processor.keys_reader import StoredRecord
-    from sealtrail_processor.model import Judged
-    from sealtrail_processor.ports import Coordinates, Outgoing
+    from sealtrail_processor.judging.keys_reader import StoredRecord
+    from sealtrail_processor.judging.model import Judged
+    from sealtrail_processor.judging.ports import Coordinates, Outgoing
+    from sealtrail_processor.judging.suspicion import Death
 
 _TAKEN = (Disposition.ACCEPTED, Disposition.RELEASED)
 

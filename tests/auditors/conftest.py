@@ -14,7 +14,7 @@ from tests.conftest import Stack, running_stack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sealtrail_processor.model import Flush
+    from sealtrail_processor.judging.model import Flush
 
 from sealtrail.settings import load
 from sealtrail_audit.reader import ClickHouseReader, connect
@@ -22,9 +22,9 @@ from sealtrail_audit.settings import AuditSettings
 from sealtrail_audit.store.load import Loader
 from sealtrail_audit.store.run import Report, StoreAudit
 from sealtrail_audit.trust import load_trust
-from sealtrail_processor.migrate import Layout, migrate
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.migrate import Layout, migrate
+from sealtrail_processor.store.sink import ClickHouseSink
 
 TABLES = [
     *("events", "edges_by_parent", "edges_by_child", "entity_events", "batches", "payloads"),

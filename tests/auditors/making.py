@@ -24,9 +24,9 @@ from sealtrail.statement import (
     statement_hash,
 )
 from sealtrail.validate import Place, event_subject
-from sealtrail_processor import judge as judging
-from sealtrail_processor.clock import Tolerances
-from sealtrail_processor.model import Flush, Log, RawMessage
+from sealtrail_processor.judging import judge as judging
+from sealtrail_processor.judging.clock import Tolerances
+from sealtrail_processor.judging.model import Flush, Log, RawMessage
 
 NOW = 1_790_000_000_000_000
 TOPIC = "provenance.events"

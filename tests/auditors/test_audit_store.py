@@ -9,8 +9,8 @@ import pytest
 from tests.auditors.making import NOW, SECOND, Chain, Partition, directory
 
 from sealtrail.findings import Code
-from sealtrail_processor.model import Finding, Log
-from sealtrail_processor.rows import FINDINGS, finding_row
+from sealtrail_processor.judging.model import Finding, Log
+from sealtrail_processor.store.rows import FINDINGS, finding_row
 
 if TYPE_CHECKING:
     from tests.auditors.conftest import Room

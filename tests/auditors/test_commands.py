@@ -11,7 +11,7 @@ from tests.auditors.making import TOPIC, Chain, Partition
 
 from sealtrail import ids
 from sealtrail.cli.main import run
-from sealtrail_processor.model import Log
+from sealtrail_processor.judging.model import Log
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from tests.auditors.making import NOW, Chain, Partition
 
 from sealtrail_audit.store.chains import Gap, Hole, KnownGap, Link, check, explain
 from sealtrail_audit.store.commits import Commit, Disposition, Span, computed, digest, layout
-from sealtrail_processor.model import Log
-from sealtrail_processor.rows import commit_digest, disposition
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.store.rows import commit_digest, disposition
 
 PLACE = {"log_id": "l", "topic": "t", "partition": 0}
 CHAIN = b"c" * 32

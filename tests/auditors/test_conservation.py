@@ -19,8 +19,8 @@ from sealtrail_audit.conservation.broker import MemoryBroker, Side
 from sealtrail_audit.conservation.law import Commit, Law, Place, Report
 from sealtrail_audit.conservation.questions import Questions
 from sealtrail_audit.conservation.run import Check, Rules
-from sealtrail_processor.model import Finding, Log
-from sealtrail_processor.rows import FINDINGS, finding_row
+from sealtrail_processor.judging.model import Finding, Log
+from sealtrail_processor.store.rows import FINDINGS, finding_row
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from sealtrail.records import KeyRecord, Revocation, SignedRecord
 from sealtrail_audit.exposure import Examiner, Exposure, Limits, window
 from sealtrail_audit.graph import StoreSource
 from sealtrail_audit.trust import load_trust
-from sealtrail_processor.model import Log
+from sealtrail_processor.judging.model import Log
 
 if TYPE_CHECKING:
     from pathlib import Path

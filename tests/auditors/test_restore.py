@@ -15,7 +15,7 @@ from tests.auditors.making import TOPIC, Chain, Partition
 from tests.conftest import Stack, running_stack
 
 from sealtrail.cli.main import run
-from sealtrail_processor.model import Log
+from sealtrail_processor.judging.model import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from tests.auditors.making import TOPIC, Chain, Partition
 from sealtrail import merkle
 from sealtrail.batch import SignedBatch, frame, unframe
 from sealtrail.statement import BatchStatement, statement_hash
-from sealtrail_processor import rows as stored_rows
-from sealtrail_processor.model import Log
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.store import rows as stored_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.auditors.conftest import Room
 
     from sealtrail_audit.store.compare import Finding
-    from sealtrail_processor.model import Flush
+    from sealtrail_processor.judging.model import Flush
 
 EVERYWHERE = (
     *("events", "edges_by_parent", "edges_by_child", "entity_events"),

@@ -10,9 +10,9 @@ from sealtrail.settings import load
 from sealtrail_audit import graph, lineage, reader
 from sealtrail_audit.settings import AuditSettings
 from sealtrail_bench import storage, synthetic
-from sealtrail_processor import migrate
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.store_cli import open_store
+from sealtrail_processor.store import migrate
+from sealtrail_processor.store.opening import open_store
 
 
 def test_ids_links_and_commits_are_as_the_pipeline_makes_them(stack: Stack) -> None:

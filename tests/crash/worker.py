@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sealtrail_processor import judge, wiring
-from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.judging import judge
+from sealtrail_processor.pipeline import wiring
+from sealtrail_processor.store.sink import ClickHouseSink
 
 POINTS = ("before-events", "after-events", "between-tables", "before-commit", "after-commit")
 POISONS = ("examined", "raised", "written")

@@ -12,8 +12,8 @@ from tests.crash import verdict
 from tests.crash.harness import PRODUCER, Pipeline
 from tests.scenarios import conservation
 
-from sealtrail_processor.breaker import ALONE
-from sealtrail_processor.worker import EXIT_FAILED
+from sealtrail_processor.judging.suspicion import ALONE
+from sealtrail_processor.pipeline.worker import EXIT_FAILED
 
 if TYPE_CHECKING:
     import subprocess

@@ -27,7 +27,8 @@ from sealtrail.validate import Refused, validate
 from sealtrail_audit import sql
 from sealtrail_audit.conservation import progress
 from sealtrail_audit.reader import QueryError, read_answer
-from sealtrail_processor import heads, released
+from sealtrail_processor.judging import released
+from sealtrail_processor.linking import heads
 from sealtrail_producer import reference, spool_record
 
 if TYPE_CHECKING:

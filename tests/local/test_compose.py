@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 
 from sealtrail_local import compose
 from sealtrail_local.certs.folder import Folder
-from sealtrail_processor.metrics import Metrics
+from sealtrail_processor.reporting.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where no Docker is installed, Debian's docker-compose (requirements/debian.txt) reads the same.

@@ -10,9 +10,9 @@ from sealtrail import resources
 from sealtrail.errors import ConfigurationError
 from sealtrail.settings import load
 from sealtrail_local.certs.folder import Folder
-from sealtrail_processor import kafka_access
-from sealtrail_processor.acls_cli import client_names
-from sealtrail_processor.kafka_access import Entry, Right, Role
+from sealtrail_processor.commands.acls import client_names
+from sealtrail_processor.kafka import access as kafka_access
+from sealtrail_processor.kafka.access import Entry, Right, Role
 from sealtrail_processor.settings import WorkerSettings
 
 EVENTS = "provenance.events"

@@ -7,9 +7,9 @@ import pytest
 
 from sealtrail import resources
 from sealtrail.errors import ConfigurationError
-from sealtrail_processor import topics
+from sealtrail_processor.kafka import topics
+from sealtrail_processor.kafka.topics import Act, Topic
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.topics import Act, Topic
 
 
 @pytest.fixture

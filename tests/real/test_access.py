@@ -19,9 +19,9 @@ from sealtrail import avro, resources
 from sealtrail.settings import load
 from sealtrail.validate import event_subject
 from sealtrail_local.certs import folder
-from sealtrail_processor import kafka_access
-from sealtrail_processor.kafka_access import OPERATIONS, Role
-from sealtrail_processor.kafka_admin import KafkaAdmin
+from sealtrail_processor.kafka import access as kafka_access
+from sealtrail_processor.kafka.access import OPERATIONS, Role
+from sealtrail_processor.kafka.admin import KafkaAdmin
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:

@@ -18,14 +18,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sealtrail import ids, resources
-from sealtrail_processor import rebuild
-from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.store import rebuild
+from sealtrail_processor.store.sink import ClickHouseSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from sealtrail_processor.container import Accepted
-    from sealtrail_processor.model import Log
+    from sealtrail_processor.judging.model import Log
+    from sealtrail_processor.store.container import Accepted
 
 Row = dict[str, Any]
 # So many blocks a table are known by their token; in production 10,000.

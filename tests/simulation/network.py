@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sealtrail.errors import UnavailableError
-from sealtrail_processor.model import RawMessage
+from sealtrail_processor.judging.model import RawMessage
 from sealtrail_producer.ports import BusyError, Delivery
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from unittest.mock import patch
 from tests.simulation import engine, world
 
 from sealtrail.chain_state import ChainState
-from sealtrail_processor import consuming
-from sealtrail_processor.sink import ClickHouseSink
+from sealtrail_processor.kafka import consuming
+from sealtrail_processor.store.sink import ClickHouseSink
 from sealtrail_producer.spool import Spool
 from sealtrail_producer.spool_record import Record
 

@@ -25,18 +25,18 @@ from tests.simulation.tape import Tape
 from sealtrail.errors import SealtrailError
 from sealtrail.event import EntityRef
 from sealtrail.validate import Place
-from sealtrail_processor import consuming
-from sealtrail_processor.breaker import PAGE, Mark
-from sealtrail_processor.clock import Tolerances
-from sealtrail_processor.judge import Rules
-from sealtrail_processor.ledger import StoreLedger
-from sealtrail_processor.model import Log, RawMessage
-from sealtrail_processor.partition import Caps, Partition
-from sealtrail_processor.partition import Ports as WorkerPorts
-from sealtrail_processor.ports import LogChanged, SkippedMessages
-from sealtrail_processor.store import StoreUnavailable
-from sealtrail_processor.together import Together
-from sealtrail_processor.watchdog import Watchdog
+from sealtrail_processor.judging.clock import Tolerances
+from sealtrail_processor.judging.judge import Rules
+from sealtrail_processor.judging.model import Log, RawMessage
+from sealtrail_processor.judging.ports import LogChanged, SkippedMessages
+from sealtrail_processor.kafka import consuming
+from sealtrail_processor.pipeline.marks import PAGE, Mark
+from sealtrail_processor.pipeline.partition import Caps, Partition
+from sealtrail_processor.pipeline.partition import Ports as WorkerPorts
+from sealtrail_processor.pipeline.together import Together
+from sealtrail_processor.pipeline.watchdog import Watchdog
+from sealtrail_processor.store.client import StoreUnavailable
+from sealtrail_processor.store.ledger import StoreLedger
 from sealtrail_producer import Trail
 from sealtrail_producer import trail as trails
 from sealtrail_producer.fakes import FakeClock, FakeRegistry
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sealtrail.event import ParentRef
-    from sealtrail_processor.model import Finding, Flush
+    from sealtrail_processor.judging.model import Finding, Flush
     from sealtrail_producer.pending import Receipt
 
 # Producer and instance; two of one producer.

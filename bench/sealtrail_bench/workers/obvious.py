@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sealtrail import avro
 from sealtrail.settings import load
-from sealtrail_processor import logs
+from sealtrail_processor.reporting import logs
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.store_cli import open_store
+from sealtrail_processor.store.opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

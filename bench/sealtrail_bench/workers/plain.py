@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, TopicPartition
 
 from sealtrail.settings import load
-from sealtrail_processor import wiring
-from sealtrail_processor.kafka_io import raw_message
+from sealtrail_processor.kafka.client import raw_message
+from sealtrail_processor.pipeline import wiring
+from sealtrail_processor.pipeline.worker import Worker
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.worker import Worker
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from sealtrail_processor.model import RawMessage
+    from sealtrail_processor.judging.model import RawMessage
 
 # There is but one, for nothing is ever assigned anew.
 GENERATION = 0

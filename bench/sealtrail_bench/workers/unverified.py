@@ -13,13 +13,13 @@ from sealtrail import avro
 from sealtrail.batch import SignedBatch, unframe
 from sealtrail.statement import ZERO, BatchStatement
 from sealtrail.validate import VerifiedBatch
-from sealtrail_processor import wiring
-from sealtrail_processor.judge import Arrival, Examined
+from sealtrail_processor.judging.judge import Arrival, Examined
+from sealtrail_processor.pipeline import wiring
 
 if TYPE_CHECKING:
     from sealtrail.records import Directory
     from sealtrail.validate import Place
-    from sealtrail_processor.model import RawMessage
+    from sealtrail_processor.judging.model import RawMessage
 
 
 def believe(message: RawMessage, arrival: Arrival, place: Place, directory: Directory) -> Examined:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from tests.contract import world
 
 from sealtrail.validate import Place
-from sealtrail_processor.breaker import PAGE, Mark
-from sealtrail_processor.clock import Tolerances
-from sealtrail_processor.judge import Examined, Rules, examine
+from sealtrail_processor.judging.clock import Tolerances
+from sealtrail_processor.judging.judge import Examined, Rules, examine
+from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage
 from sealtrail_processor.memory import MemoryBroker, MemoryLedger
-from sealtrail_processor.model import Finding, Flush, Log, RawMessage
-from sealtrail_processor.partition import Caps, Partition, Ports
+from sealtrail_processor.pipeline.marks import PAGE, Mark
+from sealtrail_processor.pipeline.partition import Caps, Partition, Ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,10 @@ from tests.processors.pipeline.scenes import SECOND, raw
 
 from sealtrail import ids
 from sealtrail.errors import ConfigurationError, UnavailableError
-from sealtrail_processor import heads, watchdog
-from sealtrail_processor.breaker import Death, Suspicion
-from sealtrail_processor.keys_reader import KeysReader
+from sealtrail_processor.judging.keys_reader import KeysReader
+from sealtrail_processor.judging.model import Log, RawMessage
+from sealtrail_processor.judging.suspicion import Death, Suspicion
+from sealtrail_processor.linking import heads
 from sealtrail_processor.memory import (
     MemoryBroker,
     MemoryHeads,
@@ -23,9 +24,9 @@ from sealtrail_processor.memory import (
     MemoryMarks,
     MemoryPublisher,
 )
-from sealtrail_processor.model import Log, RawMessage
+from sealtrail_processor.pipeline import watchdog
+from sealtrail_processor.pipeline.worker import BUSY_S, EXIT_FAILED, Outside, Worker
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.worker import BUSY_S, EXIT_FAILED, Outside, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,14 +15,14 @@ from tests.contract import world
 from tests.processors.pipeline.scenes import Scene
 
 from sealtrail.findings import SEVERITIES, Code
-from sealtrail_processor import alerts, logs
-from sealtrail_processor.health import LOOP_DEAD_S, HealthServer, health, readiness
+from sealtrail_processor.judging.model import Finding, Log, finding_id
 from sealtrail_processor.memory import MemoryPublisher
-from sealtrail_processor.metrics import Metrics, Status
-from sealtrail_processor.model import Finding, Log, finding_id
-from sealtrail_processor.reports import Reports
-from sealtrail_processor.steady_clock import SteadyClock
-from sealtrail_processor.watchdog import Horizon, Watchdog
+from sealtrail_processor.pipeline.steady_clock import SteadyClock
+from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
+from sealtrail_processor.reporting import alerts, logs
+from sealtrail_processor.reporting.health import LOOP_DEAD_S, HealthServer, health, readiness
+from sealtrail_processor.reporting.metrics import Metrics, Status
+from sealtrail_processor.reporting.reports import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -17,19 +17,9 @@ from tests.processors.pipeline.scenes import Scene, raw
 
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.findings import Disposition
-from sealtrail_processor.breaker import (
-    ALONE,
-    FEW,
-    PAGE,
-    Death,
-    Mark,
-    Marks,
-    Phase,
-    Suspicion,
-    WaitingStore,
-    read_mark,
-)
-from sealtrail_processor.model import Flush, Judged, Log
+from sealtrail_processor.judging.model import Flush, Judged, Log
+from sealtrail_processor.judging.suspicion import ALONE, FEW, Death, Phase, Suspicion
+from sealtrail_processor.pipeline.marks import PAGE, Mark, Marks, WaitingStore, read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +29,8 @@ LOG = Log("cluster-1", world.TOPIC, 1)
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from sealtrail_processor.breaker import Marks
-from sealtrail_processor.model import Log
+from sealtrail_processor.pipeline.marks import Marks
+from sealtrail_processor.judging.model import Log
 marks = Marks(Path(sys.argv[1]), "w")
 with marks.own.working(Log("cluster-1", "t", 3), 5, 9) as mark:
     mark.at(7, 7)

@@ -11,7 +11,7 @@ from sealtrail import avro, ids
 from sealtrail.event import ParentRef
 from sealtrail.findings import Code
 from sealtrail.validate import VerifiedBatch
-from sealtrail_processor.clock import Tolerances, check
+from sealtrail_processor.judging.clock import Tolerances, check
 
 LIMITS = Tolerances()
 PARENT = ParentRef(ids.event_id(b"\x07" * 32, 5), world.NOW, bytes(32))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from faust.types import TP
 
-from sealtrail_processor.app import build_app
-from sealtrail_processor.metrics import Status
+from sealtrail_processor.pipeline.app import build_app
+from sealtrail_processor.reporting.metrics import Status
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from sealtrail_processor.header_names import Records
+from sealtrail_processor.kafka.header_names import Records
 
 
 class Name(str):

@@ -7,7 +7,7 @@ from tests.contract import world
 from tests.processors.pipeline.scenes import Scene
 
 from sealtrail import ids
-from sealtrail_processor.heads import (
+from sealtrail_processor.linking.heads import (
     CLOSED,
     ENTRY,
     FORKED,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from sealtrail_processor import inflate
-from sealtrail_processor.header_names import Records
+from sealtrail_processor.kafka import inflate
+from sealtrail_processor.kafka.header_names import Records
 
 if TYPE_CHECKING:
-    from sealtrail_processor.inflate import Tombstone
+    from sealtrail_processor.kafka.inflate import Tombstone
 
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 

@@ -10,8 +10,8 @@ from tests.processors.pipeline.scenes import PLACE, RULES, SECOND, Scene, raw
 from sealtrail.chain import Chains
 from sealtrail.statement import Continues
 from sealtrail.validate import Refused
-from sealtrail_processor.judge import Arrival, Trial, examine, judge, needed
-from sealtrail_processor.model import LOG_APPEND, Flush
+from sealtrail_processor.judging.judge import Arrival, Trial, examine, judge, needed
+from sealtrail_processor.judging.model import LOG_APPEND, Flush
 
 
 def arrival(at: int) -> Arrival:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sealtrail.errors import UnavailableError
-from sealtrail_processor.kafka_heads import KafkaHeads
-from sealtrail_processor.kafka_io import KafkaPublisher, KafkaSide, KeysTopic
-from sealtrail_processor.ports import Outgoing
+from sealtrail_processor.judging.ports import Outgoing
+from sealtrail_processor.kafka.client import KafkaPublisher, KafkaSide, KeysTopic
+from sealtrail_processor.kafka.heads import KafkaHeads
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
@@ -55,7 +55,7 @@ def test_watermarks_and_single_reads(config: dict[str, str], topic: str) -> None
 
 
 def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sealtrail_processor.kafka_io.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("sealtrail_processor.kafka.client.TIMEOUT_S", 0.2)
     config = {"bootstrap.servers": "127.0.0.1:1"}
     with closing(KafkaSide(config, "group")) as side, pytest.raises(UnavailableError):
         side.log_id("topic")
@@ -92,7 +92,7 @@ def test_heads_are_read_from_the_end_by_all_and_no_group(
 def test_a_heads_topic_that_is_missing_or_unreachable_reads_as_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sealtrail_processor.kafka_heads.ANSWER_S", 0.2)
+    monkeypatch.setattr("sealtrail_processor.kafka.heads.ANSWER_S", 0.2)
     with closing(KafkaHeads({"bootstrap.servers": "127.0.0.1:1"}, "topic")) as reader:
         assert reader.read() == []
         assert reader.read() == []

@@ -9,9 +9,9 @@ from tests.processors.pipeline.scenes import SECOND
 
 from sealtrail.errors import UnavailableError
 from sealtrail.records import Directory, Revocation
-from sealtrail_processor.keys_reader import KeysReader
+from sealtrail_processor.judging.keys_reader import KeysReader
+from sealtrail_processor.judging.model import RawMessage
 from sealtrail_processor.memory import MemoryKeys, MemoryPublisher
-from sealtrail_processor.model import RawMessage
 
 ORDERS = world.ORDERS.public_key.fingerprint
 

@@ -14,19 +14,19 @@ from sealtrail import ids, merkle
 from sealtrail.errors import UnavailableError
 from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
-from sealtrail_processor.cycles import find_cycle
-from sealtrail_processor.edges import Edge, Stored, compare, of_batch
-from sealtrail_processor.heads import Head, Heads, pack, tenant_tag
-from sealtrail_processor.link_store import LinkStore
-from sealtrail_processor.links import Linker
+from sealtrail_processor.linking.cycles import find_cycle
+from sealtrail_processor.linking.edges import Edge, Stored, compare, of_batch
+from sealtrail_processor.linking.heads import Head, Heads, pack, tenant_tag
+from sealtrail_processor.linking.link_store import LinkStore
+from sealtrail_processor.linking.links import Linker
 from sealtrail_processor.memory import MemoryHeads, MemoryPublisher
-from sealtrail_processor.metrics import Metrics
+from sealtrail_processor.reporting.metrics import Metrics
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from sealtrail_processor.model import Finding, Log
+    from sealtrail_processor.judging.model import Finding, Log
 
 
 @dataclass

@@ -10,11 +10,11 @@ from tests.processors.pipeline.scenes import SECOND, Scene, raw
 from sealtrail.chain import Chains
 from sealtrail.errors import UnavailableError
 from sealtrail.records import Directory, Revocation
-from sealtrail_processor import released
+from sealtrail_processor.judging import released
+from sealtrail_processor.judging.model import BoundaryBroken
+from sealtrail_processor.judging.ports import LogChanged, SkippedMessages
 from sealtrail_processor.memory import MemoryBroker
-from sealtrail_processor.model import BoundaryBroken
-from sealtrail_processor.partition import Caps
-from sealtrail_processor.ports import LogChanged, SkippedMessages
+from sealtrail_processor.pipeline.partition import Caps
 
 
 def test_commits_are_contiguous_and_restarts_go_on() -> None:

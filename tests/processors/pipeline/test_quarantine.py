@@ -11,11 +11,14 @@ from tests.processors.pipeline.scenes import RULES, SECOND
 
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.findings import Code
-from sealtrail_processor import advice, dissect, quarantine, quarantine_cli, released
-from sealtrail_processor.keys_reader import KeysReader
+from sealtrail_processor.commands import quarantine as quarantine_cli
+from sealtrail_processor.judging import released
+from sealtrail_processor.judging.keys_reader import KeysReader
+from sealtrail_processor.judging.model import Log
 from sealtrail_processor.memory import MemoryKeys, MemoryPublisher
-from sealtrail_processor.model import Log
-from sealtrail_processor.quarantine import Held, Releaser, dismiss, release
+from sealtrail_processor.quarantine import advice, dissect
+from sealtrail_processor.quarantine import held as quarantine
+from sealtrail_processor.quarantine.held import Held, Releaser, dismiss, release
 
 LOG = Log("cluster-1", world.TOPIC, 1)
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sealtrail.errors import UnavailableError
-from sealtrail_processor.app import _assigned
-from sealtrail_processor.metrics import Status
-from sealtrail_processor.worker import EXIT_FAILED
+from sealtrail_processor.pipeline.app import _assigned
+from sealtrail_processor.pipeline.worker import EXIT_FAILED
+from sealtrail_processor.reporting.metrics import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

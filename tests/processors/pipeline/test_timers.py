@@ -8,12 +8,12 @@ from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND, Scene
 
 if TYPE_CHECKING:
-    from sealtrail_processor.partition import Partition
+    from sealtrail_processor.pipeline.partition import Partition
 
 from sealtrail.findings import Code
-from sealtrail_processor.model import finding_id
+from sealtrail_processor.judging.model import finding_id
+from sealtrail_processor.pipeline.timers import Timers
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.timers import Timers
 
 
 class Watch:

@@ -15,17 +15,17 @@ from tests.processors.pipeline.scenes import SECOND, Scene, raw
 
 from sealtrail.errors import UnavailableError
 from sealtrail.validate import Place
-from sealtrail_processor.clock import Tolerances
-from sealtrail_processor.judge import Rules
-from sealtrail_processor.lane import Lane
-from sealtrail_processor.metrics import Busy, Status
-from sealtrail_processor.model import Log
-from sealtrail_processor.partition import Caps, Partition
+from sealtrail_processor.judging.clock import Tolerances
+from sealtrail_processor.judging.judge import Rules
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.pipeline.lane import Lane
+from sealtrail_processor.pipeline.partition import Caps, Partition
+from sealtrail_processor.pipeline.together import Together
+from sealtrail_processor.reporting.metrics import Busy, Status
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.together import Together
 
 if TYPE_CHECKING:
-    from sealtrail_processor.together import Work
+    from sealtrail_processor.pipeline.together import Work
 
 
 def at_once(work: Any, *args: Any) -> Future[None]:

@@ -21,9 +21,9 @@ from tests.conftest import free_ports
 from tests.producers.softhsm import ORDERS, Hsm
 
 from sealtrail.event import EntityRef, EventType
-from sealtrail_processor import rebuild
-from sealtrail_processor.model import Log
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.store import rebuild
+from sealtrail_processor.store.client import ClickHouseStore
 from sealtrail_producer import Trail
 
 if TYPE_CHECKING:

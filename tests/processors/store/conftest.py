@@ -8,10 +8,10 @@ import pytest
 from tests.conftest import Stack, running_stack
 from tests.processors.store.making import NOW, Maker
 
-from sealtrail_processor import migrate
-from sealtrail_processor.model import Log
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.store import migrate
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.sink import ClickHouseSink
 
 _numbers = itertools.count(1)
 

@@ -14,7 +14,7 @@ from sealtrail.event import Actor, EntityRef, EventType, ParentRef, ProvenanceEv
 from sealtrail.findings import Disposition
 from sealtrail.statement import ZERO, BatchStatement, Genesis, Identity
 from sealtrail.validate import Refused, VerifiedBatch
-from sealtrail_processor.model import Finding, Flush, Judged, Log, RawMessage
+from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, RawMessage
 
 NOW = 1_790_000_000_000_000
 

@@ -18,7 +18,7 @@ from tests.processors.store import engine_user
 
 from sealtrail import resources
 from sealtrail.errors import ConfigurationError
-from sealtrail_processor import access, migrate
+from sealtrail_processor.store import access, migrate
 
 NAMES = access.Names()
 MATRIX = access.load()

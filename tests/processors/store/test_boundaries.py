@@ -9,9 +9,9 @@ from tests.processors.store.making import Make, Maker, event
 
 from sealtrail.event import Actor, EntityRef
 from sealtrail.findings import Disposition
-from sealtrail_processor.model import BoundaryBroken
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.judging.model import BoundaryBroken
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.sink import ClickHouseSink
 
 TABLES = (
     "events",

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from sealtrail.errors import ConfigurationError
-from sealtrail_processor import cluster, migrate
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.store import cluster, migrate
+from sealtrail_processor.store.client import ClickHouseStore
 
 LAYOUT = migrate.Layout(cluster="trail")
 

@@ -8,8 +8,8 @@ import sys
 from tests.conftest import Stack
 from tests.processors.store.making import Make
 
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.sink import ClickHouseSink
 
 
 def sealtrail(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:

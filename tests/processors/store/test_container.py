@@ -8,9 +8,9 @@ import fastavro
 from tests.processors.store.making import NOW, Maker, event
 
 from sealtrail import ids
-from sealtrail_processor import container
-from sealtrail_processor.container import Accepted
-from sealtrail_processor.model import Log
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.store import container
+from sealtrail_processor.store.container import Accepted
 
 
 def accepted(*sizes: int, **changes: object) -> list[Accepted]:

@@ -12,10 +12,12 @@ from sealtrail.errors import ConfigurationError
 from sealtrail.findings import Code, Disposition
 from sealtrail.statement import ZERO, Heartbeat
 from sealtrail.validate import Refused
-from sealtrail_processor import quarantine, quarantine_cli, rebuild
-from sealtrail_processor.model import Finding, Flush, Judged, Log, OneByOne
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore, StoreUnavailable
+from sealtrail_processor.commands import quarantine as quarantine_cli
+from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, OneByOne
+from sealtrail_processor.quarantine import held as quarantine
+from sealtrail_processor.store import rebuild
+from sealtrail_processor.store.client import ClickHouseStore, StoreUnavailable
+from sealtrail_processor.store.sink import ClickHouseSink
 
 VIEWS = (
     "events",

@@ -7,11 +7,11 @@ from tests.processors.store.making import NOW, Make, event
 from sealtrail.chain import Link
 from sealtrail.findings import Disposition
 from sealtrail.statement import ZERO
-from sealtrail_processor import rebuild
-from sealtrail_processor.breaker import Death
-from sealtrail_processor.model import Log
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.judging.suspicion import Death
+from sealtrail_processor.store import rebuild
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.sink import ClickHouseSink
 
 
 def test_a_log_without_commits_has_no_cursor(store: ClickHouseStore, maker: Make):

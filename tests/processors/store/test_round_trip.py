@@ -23,8 +23,8 @@ from sealtrail.event import (
     Protected,
     ProvenanceEvent,
 )
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.sink import ClickHouseSink
 
 TIMES = st.one_of(
     st.integers(MIN_MICROS, MAX_MICROS),

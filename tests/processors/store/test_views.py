@@ -12,10 +12,10 @@ from sealtrail.event import EntityRef, ParentRef
 from sealtrail.findings import Code, Disposition
 from sealtrail.statement import ZERO, Heartbeat
 from sealtrail.validate import Refused
-from sealtrail_processor import rows
-from sealtrail_processor.model import Finding, Judged
-from sealtrail_processor.sink import ClickHouseSink
-from sealtrail_processor.store import ClickHouseStore
+from sealtrail_processor.judging.model import Finding, Judged
+from sealtrail_processor.store import rows
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.sink import ClickHouseSink
 
 DOCS = Path(__file__).parents[3] / "docs" / "sql.md"
 

@@ -1,0 +1,1 @@
+"""The brokers: reading, publishing, administering, and the matrix of who may do what."""

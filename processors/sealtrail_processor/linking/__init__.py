@@ -1,0 +1,1 @@
+"""Causes: from a reference by name to an edge that is verified."""

@@ -1,0 +1,92 @@
+"""References to parents as values, and what a stored event says about one. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sealtrail import ids
+from sealtrail.findings import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sealtrail_processor.judging.model import Log
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A reference to a parent, as its child says it; times in microseconds since 1970."""
+
+    log: Log
+    offset: int
+    arrival: int
+    tenant: str
+    child_chain: bytes
+    child_seq: int
+    child_branch: int
+    child_id: bytes
+    ordinal: int
+    parent_id: bytes
+    parent_occurred_at: int
+    parent_leaf: bytes
+
+
+Decision = tuple[Edge, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event of the store that bears a parent's id."""
+
+    tenant: str
+    leaf: bytes
+    occurred_at: int
+
+
+def compare(edge: Edge, found: Sequence[Stored]) -> Verdict | None:
+    """The verdict that stored events with the parent's id allow, None when there is none yet."""
+    own = [event for event in found if event.tenant == edge.tenant]
+    said = (edge.parent_leaf, edge.parent_occurred_at)
+    if any((event.leaf, event.occurred_at) == said for event in own):
+        return Verdict.VERIFIED
+    if own:
+        return Verdict.MISMATCH
+    if any((event.leaf, event.occurred_at) == said for event in found):
+        return Verdict.EXTERNAL
+    return None
+
+
+def key(edge: Edge) -> tuple[bytes, int, int, int]:
+    """What a reference is known by in link_verdicts."""
+    return edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal
+
+
+def of_batch(
+    at: Log, judged: Any, positions: Iterable[tuple[int, int]] | None = None
+) -> list[Edge]:
+    """References of an accepted batch, in order; all unless (event's index, ordinal) are given."""
+    parents_of = judged.batch.parents
+    if positions is None:
+        positions = ((i, n) for i, parents in enumerate(parents_of) for n in range(len(parents)))
+    statement = judged.batch.statement
+    first = int.from_bytes(ids.event_id(statement.chain_id, 0), "big") + statement.first_seq
+    where = (at, judged.message.offset, judged.arrival, statement.tenant, statement.chain_id)
+    return [
+        Edge(
+            *where,
+            statement.first_seq + index,
+            judged.branch,
+            (first + index).to_bytes(16, "big"),
+            ordinal,
+            (parent := parents_of[index][ordinal]).event_id,
+            parent.occurred_at,
+            parent.leaf_hash,
+        )
+        for index, ordinal in positions
+    ]
+
+
+def name(event_id: bytes) -> str:
+    """An event id as people read it, whatever a child claims it to be."""
+    return ids.text(event_id) if len(event_id) == 16 else event_id.hex()

@@ -1,0 +1,155 @@
+"""What the linker asks of the store and writes to it. Ids go in as hex: they are a producer's."""
+
+from __future__ import annotations
+
+import marshal
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from sealtrail.findings import Verdict
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.linking.edges import Edge, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from sealtrail_processor.store.client import Store
+
+# A query with so many ids stays below ClickHouse's 256 KiB of SQL.
+IDS = 5_000
+VERDICTS = (
+    "child_chain",
+    "child_seq",
+    "child_branch",
+    "ordinal",
+    "parent_id",
+    "verdict",
+    "decided_at",
+    "version",
+)
+# Not ORPHAN: the parent may still come, after the worker that waited for it.
+SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WITH_PRODUCER)
+
+
+class LinkStore:
+    """The linker's questions over a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def events(self, event_ids: Collection[bytes]) -> dict[bytes, list[Stored]]:
+        """Events of all branches and tenants that bear these ids."""
+        found: dict[bytes, list[Stored]] = {}
+        for part in _parts(event_ids):
+            rows = self._store.query(
+                "SELECT event_id, tenant, leaf_hash, toUnixTimestamp64Micro(occurred_at) "  # noqa: S608 - hex only
+                f"FROM events WHERE event_id IN ({_ids(part)})"
+            )
+            for event_id, tenant, leaf, at in rows:
+                found.setdefault(bytes(event_id), []).append(Stored(tenant, bytes(leaf), at))
+        return found
+
+    def parents(self, tenant: str, event_ids: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        """(child, parent) of all references that these events make."""
+        found = []
+        for part in _parts(event_ids):
+            rows = self._store.query(
+                "SELECT DISTINCT child_id, parent_id FROM edges_by_child "  # noqa: S608 - hex only
+                f"WHERE tenant = {{tenant:String}} AND child_id IN ({_ids(part)})",
+                {"tenant": tenant},
+            )
+            found += [(bytes(child), bytes(parent)) for child, parent in rows]
+        return found
+
+    def silent_since(self, prefix: int, tenant: str) -> tuple[int, int, bool, int] | None:
+        """(last sign of life, next sequence number, closed, heartbeat in s) of a chain by its bits.
+
+        None when no batch of it is stored for the tenant.
+        """
+        low = (prefix << 174).to_bytes(32, "big").hex()
+        high = ((prefix + 1 << 174) - 1).to_bytes(32, "big").hex()
+        between = f"chain_id BETWEEN unhex('{low}') AND unhex('{high}')"
+        rows = self._store.query(
+            "SELECT toUnixTimestamp64Micro(max(arrival)), max(first_seq + count), max(closes), "  # noqa: S608 - hex only
+            "max(heartbeat_s), count() FROM batches "
+            f"WHERE {between} AND tenant = {{tenant:String}}",
+            {"tenant": tenant},
+        )
+        arrival, next_seq, closed, heartbeat_s, count = rows[0]
+        if not count:
+            return None
+        beats = self._store.query(
+            f"SELECT toUnixTimestamp64Micro(max(arrival)) FROM heartbeats WHERE {between}"  # noqa: S608 - hex only
+        )
+        return max(arrival, beats[0][0]), next_seq, bool(closed), heartbeat_s
+
+    def skewed(self) -> dict[bytes, str]:
+        """Chains that were found AHEAD or BEHIND_OR_DELAYED, with the code."""
+        rows = self._store.query(
+            "SELECT DISTINCT chain_id, code FROM findings "
+            "WHERE code IN ('AHEAD', 'BEHIND_OR_DELAYED')"
+        )
+        return {bytes(chain_id): code for chain_id, code in rows}
+
+    def unsettled(
+        self, topic: str, partition: int, since: int, limit: int
+    ) -> list[tuple[Edge, Verdict | None]]:
+        """References of a partition that arrived since a time and have no lasting verdict yet.
+
+        Each with ORPHAN where that was said already, so that it is not said again.
+        """
+        settled = ", ".join(f"'{v}'" for v in SETTLED)
+        orphan = f"'{Verdict.ORPHAN}'"
+        said = (
+            "(child_chain, child_seq, child_branch, ordinal) {} ("
+            "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "
+            "WHERE verdict IN ({}) "
+            "AND decided_at >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC'))"
+        )
+        rows = self._store.query(
+            "SELECT log_id, offset, toUnixTimestamp64Micro(arrival) AS at, tenant, child_chain, "  # noqa: S608 - our own text
+            "child_seq, child_branch, child_id, ordinal, parent_id, "
+            f"toUnixTimestamp64Micro(parent_occurred_at), parent_leaf, {said.format('IN', orphan)} "
+            "FROM edges_by_child WHERE topic = {topic:String} AND partition = {partition:UInt16} "
+            "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+            f"AND {said.format('NOT IN', settled)} "
+            "ORDER BY at LIMIT 1 BY child_chain, child_seq, child_branch, ordinal "
+            f"LIMIT {limit:d}",
+            {"topic": topic, "partition": partition, "since": max(since, 0)},
+        )
+        return [
+            (
+                Edge(
+                    Log(row[0], topic, partition),
+                    row[1],
+                    row[2],
+                    row[3],
+                    bytes(row[4]),
+                    row[5],
+                    row[6],
+                    bytes(row[7]),
+                    row[8],
+                    bytes(row[9]),
+                    row[10],
+                    bytes(row[11]),
+                ),
+                Verdict.ORPHAN if row[12] else None,
+            )
+            for row in rows
+        ]
+
+    def write(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Write rows of link_verdicts (columns as VERDICTS)."""
+        # Version 2 of the format: the same bytes for the same values, whoever refers to them.
+        token = sha256(marshal.dumps(list(rows), 2)).hexdigest()
+        self._store.insert("link_verdicts", VERDICTS, rows, f"link_verdicts/{token}")
+
+
+def _parts(event_ids: Collection[bytes]) -> Iterable[list[bytes]]:
+    wanted = sorted({i for i in event_ids if len(i) == 16})
+    return (wanted[i : i + IDS] for i in range(0, len(wanted), IDS))
+
+
+def _ids(event_ids: Sequence[bytes]) -> str:
+    text = ",".join(i.hex() for i in event_ids)
+    return f"SELECT toFixedString(unhex(arrayJoin(splitByChar(',', '{text}'))), 16)"

@@ -1,0 +1,386 @@
+"""Step 11: parents. What is known of each reference, and how it comes to be known.
+
+- A parent that this worker committed lately is compared in memory: leaf hash and time are those of
+  the bytes that were hashed and stored. All others are asked of the store, many ids in one query.
+- Not there: POSITION when the parent's chain has come past it, here or by what its worker tells
+  (`heads`), else PENDING;
+  asked again after 0.2 s, doubling to 60 s, and at once when another worker tells that the parent's
+  chain came past it (`heads`). After the window: LOST_WITH_PRODUCER when the parent's
+  chain fell silent unclosed before it came so far, else ORPHAN; and still asked now and then, since
+  a parent may come late.
+- Of another tenant's events nothing is told, but to a child that proves by the leaf hash (which is
+  salted) that it was told of the parent: EXTERNAL.
+- A cycle needs a reference whose leaf hash is wrong, for a hash cannot be known before it is made:
+  so only a MISMATCH is searched for one, and the search ends at bounds of its own.
+- What waits is bounded. It can be read from the store again (edges without a lasting verdict): that
+  is done on assignment, and when memory had no room.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sealtrail import ids
+from sealtrail.errors import MalformedError, SealtrailError
+from sealtrail.findings import Code, Disposition, Verdict
+from sealtrail_processor.judging.model import Finding, Log
+from sealtrail_processor.linking import edges
+from sealtrail_processor.linking.cycles import find_cycle
+from sealtrail_processor.linking.recent import Recent
+from sealtrail_processor.linking.suspects import Suspects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sealtrail_processor.judging.model import Flush
+    from sealtrail_processor.judging.ports import Clock
+    from sealtrail_processor.linking.edges import Decision, Edge, Stored
+    from sealtrail_processor.linking.heads import Heads
+    from sealtrail_processor.linking.link_store import LinkStore
+    from sealtrail_processor.reporting.metrics import Metrics
+    from sealtrail_processor.reporting.reports import Reports
+    from sealtrail_processor.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_S, LAST_RETRY_S = 0.2, 60.0
+GIVE_UP_WINDOWS = 144
+AT_ONCE = 10_000
+NO_CHAIN = -1
+_TAKEN = (Disposition.ACCEPTED, Disposition.RELEASED)
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A reference whose parent is not there; pause in seconds, verdict as last written.
+
+    ticket: of its entry in the heap; others of it are void.
+    """
+
+    edge: Edge
+    pause_s: float = FIRST_RETRY_S
+    verdict: Verdict | None = None
+    ticket: int = -1
+    woken: bool = False
+
+
+class Linker:
+    """Resolves parents beside the stream, in a thread of its own.
+
+    Args:
+        store: events, edges, verdicts.
+        reports: where findings go.
+        metrics: counts verdicts.
+        settings: windows and bounds.
+        chain_of: chain state by the 82 bits of an event id, of this worker's partitions.
+        heads: what other workers tell of theirs.
+        now: microseconds since 1970.
+        horizon: up to when all that the log held is committed: a parent that is behind in another
+            partition is no orphan.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the worker names them
+        self,
+        store: LinkStore,
+        reports: Reports,
+        metrics: Metrics,
+        settings: WorkerSettings,
+        chain_of: Callable[[int], Any],
+        heads: Heads,
+        now: Clock,
+        horizon: Clock,
+    ) -> None:
+        self._store = store
+        self._reports = reports
+        self._metrics = metrics
+        self._settings = settings
+        self._chain_of = chain_of
+        self._heads = heads
+        self._now = now
+        self._horizon = horizon
+        self._recent = Recent(settings.links_recent_events)
+        self._suspects = Suspects(self._store, reports, settings)
+        # Each holds the events of a flush: what is not taken in time is read from the store again.
+        self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=64)
+        self._heap: list[tuple[float, int, Waiting]] = []
+        # The same by the chain that they wait for.
+        self._by_chain: dict[int, set[Waiting]] = {}
+        self._open = 0
+        self._count = itertools.count()
+        self._unread: dict[tuple[str, int], Log] = {}
+        self._verdicts: list[Decision] = []
+        # Verified in memory: chain, branch, first_seq of the batch, index, ordinal, parent's id.
+        self._held: list[tuple[bytes, int, int, int, int, bytes]] = []
+        self._found: list[tuple[Edge, Finding]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="linker", daemon=True)
+
+    # -- from other threads -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop it; what was not decided is found again in the store."""
+        self._stopped.set()
+
+    def committed(self, flush: Flush) -> None:
+        """Take a committed flush; never waits."""
+        try:
+            self._inbox.put_nowait(flush)
+        except queue.Full:
+            self._missed(flush.log)
+
+    def rebuild(self, at: Log) -> None:
+        """Read what waits of a partition from the store; at assignment."""
+        self._missed(at)
+
+    def _missed(self, at: Log) -> None:
+        self._unread[at.topic, at.partition] = at
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = FIRST_RETRY_S
+        while not self._stopped.is_set():
+            try:
+                self.turn(FIRST_RETRY_S)
+                pause = FIRST_RETRY_S
+            except SealtrailError as error:
+                log.warning("links wait: %s", error)
+                self._stopped.wait(pause)
+                pause = min(2 * pause, 10.0)
+            except Exception:
+                # The stream must go on; what is unresolved stays visible as a pending link.
+                log.exception("the linker failed, it goes on")
+                self._stopped.wait(5.0)
+
+    def turn(self, wait_s: float) -> None:
+        """One round: take flushes, ask for what is due, write what was decided."""
+        for edge in self._arrived(wait_s):
+            self._wait(Waiting(edge), 0.0)
+        self._reread()
+        self._wake()
+        self._ask()
+        self._write()
+        self._suspects.turn(self._now())
+        self._metrics.links_pending.set(self._open)
+
+    def _arrived(self, wait_s: float) -> list[Edge]:
+        arrived: list[Edge] = []
+        try:
+            item = self._inbox.get(timeout=wait_s)
+            while True:
+                arrived += self._take(item)
+                if len(arrived) > AT_ONCE or len(self._held) > 4 * AT_ONCE:
+                    break
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            pass
+        return arrived
+
+    def _take(self, flush: Any) -> list[Edge]:
+        """Decide from memory what can be; return the rest."""
+        batches = [j for j in flush.judged if j.disposition in _TAKEN and j.batch is not None]
+        for judged in batches:
+            self._recent.add(judged)
+        self._suspects.take(flush)
+        rest = []
+        for judged in batches:
+            held, others = self._recent.split(judged.batch)
+            statement, parents = judged.batch.statement, judged.batch.parents
+            where = (statement.chain_id, judged.branch, statement.first_seq)
+            self._held += [(*where, i, n, parents[i][n].event_id) for i, n in held]
+            rest += edges.of_batch(flush.log, judged, others)
+        return rest
+
+    def _reread(self) -> None:
+        while self._unread and self._open < self._settings.links_pending_max // 2:
+            key, at = self._unread.popitem()
+            since = self._now() - round(self._settings.links_rebuild_s * 1e6)
+            limit = self._settings.links_pending_max
+            try:
+                waiting = self._store.unsettled(at.topic, at.partition, since, limit)
+            except SealtrailError:
+                self._unread[key] = at
+                raise
+            for edge, verdict in waiting:
+                self._wait(Waiting(edge, verdict=verdict), 0.0)
+            if waiting:
+                log.info("partition %d: %d links wait for a verdict", at.partition, len(waiting))
+
+    def _wait(self, waiting: Waiting, pause_s: float) -> None:
+        if self._open >= self._settings.links_pending_max:
+            self._missed(waiting.edge.log)
+            return
+        self._open += 1
+        self._by_chain.setdefault(_place(waiting.edge)[0], set()).add(waiting)
+        self._schedule(waiting, pause_s)
+
+    def _schedule(self, waiting: Waiting, pause_s: float) -> None:
+        waiting.ticket = next(self._count)
+        heapq.heappush(self._heap, (time.monotonic() + pause_s, waiting.ticket, waiting))
+
+    def _wake(self) -> None:
+        """Who waits for an event that another worker has committed is due now."""
+        for head in self._heads.read():
+            for waiting in self._by_chain.get(head.prefix, ()):
+                _, seq = _place(waiting.edge)
+                # Once: whoever may write to the topic could have the store asked without end.
+                if not waiting.woken and seq < head.next_seq:
+                    waiting.woken = True
+                    self._schedule(waiting, 0.0)
+
+    def _due(self) -> Iterator[Waiting]:
+        while self._heap and self._heap[0][0] <= time.monotonic():
+            _, ticket, waiting = heapq.heappop(self._heap)
+            if ticket == waiting.ticket:
+                self._open -= 1
+                chain = _place(waiting.edge)[0]
+                self._by_chain[chain].discard(waiting)
+                if not self._by_chain[chain]:
+                    del self._by_chain[chain]
+                yield waiting
+
+    def _ask(self) -> None:
+        due = list(itertools.islice(self._due(), AT_ONCE))
+        if not due:
+            return
+        try:
+            found = self._store.events({w.edge.parent_id for w in due})
+            for waiting in due:
+                self._decide(waiting, found.get(waiting.edge.parent_id, ()))
+        except SealtrailError:
+            for waiting in due:
+                self._wait(waiting, waiting.pause_s)
+            raise
+
+    def _decide(self, waiting: Waiting, found: Sequence[Stored]) -> None:
+        edge = waiting.edge
+        verdict = edges.compare(edge, found)
+        if verdict is Verdict.MISMATCH:
+            self._mismatch(edge)
+        if verdict is not None:
+            self._verdicts.append((edge, verdict))
+            return
+        age = self._horizon() - edge.arrival
+        window = round(self._settings.orphan_window_s * 1e6)
+        verdict = self._open_verdict(edge) if age < window else self._lost(edge)
+        if verdict is not waiting.verdict:
+            waiting.verdict = verdict
+            self._verdicts.append((edge, verdict))
+            if verdict in (Verdict.ORPHAN, Verdict.LOST_WITH_PRODUCER):
+                self._orphan(edge, verdict)
+        if age < window * GIVE_UP_WINDOWS:
+            self._wait(waiting, waiting.pause_s)
+            longest = LAST_RETRY_S if age < window else self._settings.orphan_window_s
+            waiting.pause_s = min(waiting.pause_s * 2, longest)
+
+    def _open_verdict(self, edge: Edge) -> Verdict:
+        prefix, seq = _place(edge)
+        state = self._chain_of(prefix)
+        if state is None:
+            passed = self._heads.passed(prefix, seq, edge.tenant)
+        else:
+            # Of another tenant's chains nothing is told, not even how far they are.
+            passed = seq < state.next_seq and state.identity.tenant == edge.tenant
+        return Verdict.POSITION if passed else Verdict.PENDING
+
+    def _lost(self, edge: Edge) -> Verdict:
+        """ORPHAN, or LOST_WITH_PRODUCER when the parent's producer fell silent before it."""
+        prefix, seq = _place(edge)
+        if prefix == NO_CHAIN:
+            return Verdict.ORPHAN
+        chain = self._store.silent_since(prefix, edge.tenant)
+        if chain is None:
+            return Verdict.ORPHAN
+        alive, next_seq, closed, heartbeat_s = chain
+        silent = self._now() - alive
+        stalled = silent > self._settings.stalled_heartbeats * heartbeat_s * 1e6
+        lost = seq >= next_seq and not closed and heartbeat_s > 0 and stalled
+        return Verdict.LOST_WITH_PRODUCER if lost else Verdict.ORPHAN
+
+    def _orphan(self, edge: Edge, verdict: Verdict) -> None:
+        code = Code.ORPHAN if verdict is Verdict.ORPHAN else Code.LOST_WITH_PRODUCER
+        waited = self._now() - edge.arrival
+        detail = f"parent {edges.name(edge.parent_id)} did not come within {waited / 1e6:.0f} s"
+        self._note(edge, code, detail, estimate=waited)
+
+    def _mismatch(self, edge: Edge) -> None:
+        parent = edges.name(edge.parent_id)
+        detail = f"parent {parent} is stored with another hash or time"
+        self._note(edge, Code.LINK_MISMATCH, detail)
+        path = find_cycle(self._store, edge.tenant, edge.child_id, edge.parent_id)
+        if path:
+            names = " -> ".join(edges.name(event_id) for event_id in path[:12])
+            self._note(edge, Code.CYCLE, f"{len(path) - 1} references: {names}")
+
+    def _note(self, edge: Edge, code: Code, detail: str, estimate: int = 0) -> None:
+        window = round(self._settings.orphan_window_s * 1e6) if estimate else 0
+        finding = Finding(
+            code,
+            detail,
+            edge.child_chain,
+            0,
+            edge.child_id,
+            None,
+            estimate,
+            window,
+        )
+        self._found.append((edge, finding))
+
+    def _write(self) -> None:
+        if self._held:
+            # Nearly all references: no object is made for each of them.
+            at, verdict = self._now(), Verdict.VERIFIED.value
+            self._store.write(
+                [
+                    (chain, first_seq + index, branch, ordinal, parent, verdict, at, at)
+                    for chain, branch, first_seq, index, ordinal, parent in self._held
+                ]
+            )
+            self._metrics.links.labels(verdict).inc(len(self._held))
+            self._held = []
+        if self._verdicts:
+            version = self._now()
+            self._store.write(
+                [
+                    (
+                        e.child_chain,
+                        e.child_seq,
+                        e.child_branch,
+                        e.ordinal,
+                        e.parent_id,
+                        verdict.value,
+                        version,
+                        version,
+                    )
+                    # Of one reference the last verdict of this round counts.
+                    for e, verdict in {edges.key(e): (e, v) for e, v in self._verdicts}.values()
+                ]
+            )
+            for _, verdict in self._verdicts:
+                self._metrics.links.labels(verdict.value).inc()
+            self._verdicts = []
+        while self._found:
+            # All of one log in one insert: a burst of orphans is thousands.
+            log_ = self._found[0][0].log
+            entries = [(e.offset, f, e.tenant) for e, f in self._found if e.log == log_]
+            self._reports.write(log_, entries, "linker")
+            self._found = [(e, f) for e, f in self._found if e.log != log_]
+
+
+def _place(edge: Edge) -> tuple[int, int]:
+    """Chain (its first 82 bits) and sequence number of a parent; NO_CHAIN when it is no id."""
+    try:
+        return ids.parse(edge.parent_id)
+    except MalformedError:
+        return NO_CHAIN, 0

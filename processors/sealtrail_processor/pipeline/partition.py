@@ -1,0 +1,443 @@
+"""One partition of the log: from raw messages to a committed flush.
+
+Order, and what a crash leaves behind:
+1. the broker is still the one whose log we read, and all key records that it has are known;
+2. the mark says what is in hand, for whoever finds it if this process dies (`marks`);
+3. arrivals are settled (LogAppendTime, or receipts that are on disk before anything is judged);
+4. messages are examined and judged: from here on everything is a function of recorded things;
+5. the sink writes rows, then the commit: done again after a crash, it writes the same rows;
+6. only then memory moves on, and the caller may acknowledge.
+
+Blocking; `app` runs it in a thread. Safe against a consumer that hands over messages twice (they
+are skipped), or with some missing in between (refused): the cursor in the store decides.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from hashlib import sha256
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from sealtrail.findings import Code
+from sealtrail_processor.judging import released
+from sealtrail_processor.judging.judge import (
+    Arrival,
+    Examined,
+    Rules,
+    Trial,
+    condemned,
+    examine,
+    judge,
+    needed,
+)
+from sealtrail_processor.judging.model import (
+    LOG_APPEND,
+    ORIGINAL,
+    RECEIPT,
+    BoundaryBroken,
+    Finding,
+    Flush,
+    Log,
+    RawMessage,
+    Sink,
+)
+from sealtrail_processor.judging.ports import Broker, Clock, Ledger, LogChanged, SkippedMessages
+from sealtrail_processor.judging.suspicion import Suspicion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from sealtrail.records import Directory
+    from sealtrail.validate import Place
+    from sealtrail_processor.judging.judge import Stored
+    from sealtrail_processor.judging.suspicion import Death
+    from sealtrail_processor.pipeline.marks import Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a partition works with.
+
+    Args:
+        refresh_keys: reads the keys topic to the end that it has now.
+        report: makes a finding durable that belongs to no flush (log, offset, finding).
+        committed: told of each flush once it is committed; must not raise.
+        mark: says what is in hand.
+        examine: steps 1 to 9 of one message.
+    """
+
+    ledger: Ledger
+    sink: Sink
+    broker: Broker
+    directory: Directory
+    refresh_keys: Callable[[], None]
+    report: Callable[[Log, int, Finding], None]
+    committed: Callable[[Flush], None]
+    now: Clock
+    mark: Mark
+    examine: Callable[[RawMessage, Arrival, Place, Directory], Examined] = examine
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much one flush may hold."""
+
+    events: int
+    bytes: int
+
+
+class Step:
+    """Messages of a partition that are judged and not yet committed; the partition waits for it.
+
+    Exactly one of `settle` and `undo` ends it, in any thread.
+    """
+
+    def __init__(self, partition: Partition, messages: Sequence[RawMessage]) -> None:
+        self.partition = partition
+        self.messages = messages
+        self._trial = Trial(partition.chains)
+        self._known_at = 0
+        self.flush: Flush
+
+    def judge(self, examined: Sequence[Examined], stored: Stored, bad: Collection[int]) -> None:
+        """Fill `flush`; the partition's chains move on until `undo`."""
+        partition = self.partition
+        self._known_at = examined[-1].arrival.known_at
+        self.flush = judge(
+            partition.log,
+            partition.next_offset,
+            examined,
+            trial=self._trial,
+            rules=partition.rules,
+            stored=stored,
+            bad_offsets=bad,
+        )
+
+    def settle(self) -> None:
+        """It is committed: memory moves on."""
+        partition, flush = self.partition, self.flush
+        partition.next_offset = flush.last_offset + 1
+        partition.last_arrival = max(partition.last_arrival, self._known_at)
+        partition.ports.committed(flush)
+
+    def undo(self) -> None:
+        """It is not committed: memory is as before."""
+        self._trial.undo()
+
+
+class Partition:
+    """State of one assigned partition.
+
+    Args:
+        log: which log it is.
+        ports: the outside.
+        rules: what its messages are judged by.
+        caps: size of a flush.
+        generation: of the group, in which it was assigned; only what was fetched in it is for it.
+    """
+
+    def __init__(
+        self, log: Log, ports: Ports, rules: Rules, caps: Caps, generation: int = 0
+    ) -> None:
+        self.log = log
+        self.ports = ports
+        self.rules = rules
+        self.caps = caps
+        self.generation = generation
+        self.lock = Lock()
+        self.closed = False
+        cursor = self._read()
+        self.low, high = ports.broker.watermarks(log.topic, log.partition)
+        if self.next_offset > high:
+            raise LogChanged(
+                f"{log.topic}[{log.partition}] ends at {high}, but {cursor} is committed",
+                hint="the log was cut off: records after its end are lost to the broker",
+            )
+        self.suspicion = Suspicion()
+
+    def _read(self) -> int | None:
+        """Take cursor and chains from the store; the cursor.
+
+        They are several questions, and one that is replaced may still commit between them. With
+        chains that are ahead of the cursor its messages would be judged once more, as duplicates.
+        """
+        ledger, log = self.ports.ledger, self.log
+        cursor = ledger.cursor(log)
+        while True:
+            # A log that nobody has read yet begins at 0: what it dropped before was lost, too.
+            self.next_offset = 0 if cursor is None else cursor
+            self.last_arrival = ledger.last_arrival(log)
+            self.chains = ledger.chains(log.topic, log.partition)
+            before, cursor = cursor, ledger.cursor(log)
+            if cursor == before:
+                return cursor
+
+    def given_back(self, generation: int) -> Partition:
+        """The same state, open in a later generation; in the same one, as it is: perhaps closed.
+
+        The caller holds `lock`. This one takes no more messages: some may still be on their way
+        to it, behind others that it did not take when it was closed.
+        """
+        if generation == self.generation:
+            return self
+        heir = copy(self)
+        heir.generation, heir.lock, heir.closed = generation, Lock(), False
+        self.closed = True
+        return heir
+
+    def suspect(self, deaths: Iterable[Death]) -> None:
+        """Take in what became of workers that had messages in hand; at assignment.
+
+        Args:
+            deaths: in any partition, at any offset.
+        """
+        ours = (d for d in deaths if d.log == self.log and d.last >= self.next_offset)
+        self.suspicion = Suspicion.of(ours)
+
+    def catch_up(self) -> None:
+        """Commit as LOST what the broker dropped before it was read; usually nothing."""
+        with self.lock:
+            if self.low > self.next_offset:
+                self._lost(self.low)
+
+    def begin(
+        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None = None
+    ) -> Step | None:
+        """Judge messages whose commit shall be written together with those of other partitions.
+
+        The caller holds `lock` until the step has ended, and has held log and keys against the
+        broker's after the messages were fetched. None where `process` must do it: nothing is new,
+        it is more than one flush, there are holes, or messages are suspected of killing workers.
+
+        Args:
+            messages: in the order of the log.
+            receipts: arrivals on record, where the broker does not stamp messages; asked for and
+                recorded here unless given.
+
+        Raises:
+            SealtrailError: as `process`.
+        """
+        fresh = self._fresh(messages)
+        if self.closed or not fresh or fresh[0].offset < self.suspicion.until:
+            return None
+        if len(_runs(fresh)) > 1:
+            return None
+        self._check_holes(fresh)
+        first, last = fresh[0].offset, fresh[-1].offset
+        with self.ports.mark.working(self.log, first, last):
+            part, *more = _parts(self._examined(fresh, receipts), self.caps)
+            if more:
+                return None
+            self.ports.mark.at(first, last)
+            return self._judged(fresh, part, ())
+
+    def process(self, messages: Sequence[RawMessage]) -> None:
+        """Judge and commit messages in the order of the log; none when it was taken away.
+
+        Raises:
+            SealtrailError: not all is committed; call again with the same messages.
+            LogChanged, SkippedMessages: do not call again; start anew from the store's cursor.
+        """
+        with self.lock:
+            if self.closed:
+                return
+            # The messages were fetched before this question: the same answer as at the start means
+            # that they are of this log. (Before any is skipped: a new log begins at offset 0.)
+            self.check_log()
+            fresh = self._fresh(messages)
+            if not fresh:
+                return
+            self.ports.refresh_keys()
+            for run in _runs(fresh):
+                self._check_holes(run)
+                for group in self.suspicion.groups(run):
+                    with self.ports.mark.working(self.log, group[0].offset, group[-1].offset):
+                        self._work(group)
+
+    def _fresh(self, messages: Sequence[RawMessage]) -> list[RawMessage]:
+        """What is not committed, each message once: after a seek some come twice in one take."""
+        fresh = {m.offset: m for m in messages if m.offset >= self.next_offset}
+        return [fresh[offset] for offset in sorted(fresh)]
+
+    def _work(self, messages: Sequence[RawMessage]) -> None:
+        for part in _parts(self._examined(messages), self.caps):
+            self.ports.mark.at(part[0].message.offset, part[-1].message.offset)
+            self._commit(part)
+
+    def _examined(
+        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None = None
+    ) -> list[Examined]:
+        examined = []
+        for message, arrival in zip(messages, self._arrivals(messages, receipts), strict=True):
+            self.ports.mark.at(message.offset, message.offset)
+            examined.append(self._examine(message, arrival))
+        return examined
+
+    def _examine(self, message: RawMessage, arrival: Arrival) -> Examined:
+        offset = message.offset
+        # What the store took once is no poison, whoever died afterwards.
+        if self.suspicion.condemns(offset) and not self.ports.ledger.holds(self.log, offset):
+            return condemned(message, arrival)
+        return self.ports.examine(message, arrival, self.rules.place, self.ports.directory)
+
+    def check_log(self) -> None:
+        """Hold the broker's log against ours.
+
+        Raises:
+            LogChanged: it is another one now.
+            UnavailableError: the broker cannot be asked.
+        """
+        if self.ports.broker.log_id(self.log.topic) != self.log.log_id:
+            raise LogChanged(
+                f"{self.log.topic} is another log than {self.log.log_id} now",
+                hint="the broker started anew; the worker has to as well",
+            )
+
+    def close(self) -> None:
+        """Take the partition away: what is under way ends first, nothing is processed after."""
+        with self.lock:
+            self.closed = True
+
+    def _judged(
+        self,
+        messages: Sequence[RawMessage],
+        examined: Sequence[Examined],
+        bad: Collection[int],
+    ) -> Step:
+        keys = needed(examined, self.chains)
+        stored = self.ports.ledger.stored_hashes(keys) if keys else {}
+        step = Step(self, messages)
+        try:
+            step.judge(examined, stored, bad)
+        except BaseException:
+            step.undo()
+            raise
+        return step
+
+    def _commit(self, examined: Sequence[Examined]) -> None:
+        messages = [item.message for item in examined]
+        bad: set[int] = set()
+        while True:
+            step = self._judged(messages, examined, bad)
+            try:
+                self.ports.sink.write(step.flush)
+            except BoundaryBroken as broken:
+                step.undo()
+                if bad.issuperset(broken.offsets):
+                    raise
+                bad.update(broken.offsets)
+            except BaseException:
+                step.undo()
+                raise
+            else:
+                step.settle()
+                return
+
+    def _arrivals(
+        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None = None
+    ) -> list[Arrival]:
+        """Arrivals never go back within a partition."""
+        if receipts is None:
+            receipts = {}
+            unstamped = [m.offset for m in messages if not m.append_time]
+            if unstamped:
+                now = max(self.ports.now(), self.last_arrival)
+                receipts = self.ports.ledger.receipts(self.log, unstamped, now)
+        last, arrivals = self.last_arrival, []
+        origins = self._origins(messages)
+        for message in messages:
+            own = message.timestamp_us if message.append_time else receipts[message.offset]
+            last = max(last, own)
+            source = LOG_APPEND if message.append_time else RECEIPT
+            origin = origins.get(message.offset)
+            if origin is None:
+                arrivals.append(Arrival(last, source, last))
+            else:
+                # A release is judged with the keys known now, but it arrived when it arrived first.
+                arrivals.append(Arrival(origin[1], ORIGINAL, last, origin[0]))
+        return arrivals
+
+    def _origins(
+        self, messages: Sequence[RawMessage]
+    ) -> dict[int, tuple[tuple[str, str, int, int], int]]:
+        """Offset -> (coordinates, arrival) of the refused message that it repeats."""
+        claims = {}
+        for message in messages:
+            origin = released.origin(message.headers)
+            if origin is not None and message.value is not None:
+                claims[message.offset] = (origin, sha256(message.value).digest())
+        if not claims:
+            return {}
+        # Anybody can write a header: only that the same bytes were refused there bears it out.
+        known = self.ports.ledger.refused({origin for origin, _ in claims.values()})
+        return {
+            offset: (origin, known[origin][0])
+            for offset, (origin, digest) in claims.items()
+            if origin in known and known[origin][1] == digest
+        }
+
+    def _check_holes(self, messages: Sequence[RawMessage]) -> None:
+        """Holes are fine where the log has them; what the broker dropped unread is LOST."""
+        first = messages[0].offset
+        if first == self.next_offset:
+            return
+        topic, number = self.log.topic, self.log.partition
+        low, _ = self.ports.broker.watermarks(topic, number)
+        if low > self.next_offset:
+            self._lost(min(low, first))
+        if first > self.next_offset:
+            found = self.ports.broker.first_at(topic, number, self.next_offset)
+            if found < first:
+                raise SkippedMessages(
+                    f"{topic}[{number}]: offset {found} is in the log but {first} was handed over",
+                    hint="the worker starts anew from what is committed",
+                )
+
+    def _lost(self, end: int) -> None:
+        """Commit the offsets from the cursor to end (exclusive) as lost, and say so.
+
+        Raises:
+            SkippedMessages: not lost: another worker has committed them.
+        """
+        first, topic, number = self.next_offset, self.log.topic, self.log.partition
+        # One that was frozen, and replaced by this one, may have ended its flush since we began.
+        cursor = self.ports.ledger.cursor(self.log)
+        if cursor is not None and cursor > first:
+            raise SkippedMessages(
+                f"{topic}[{number}]: offsets {first} to {cursor - 1} were committed meanwhile",
+                hint="the worker starts anew from what is committed",
+            )
+        arrival = max(self.ports.now(), self.last_arrival)
+        detail = f"offsets {first} to {end - 1} were gone before they were read"
+        # The finding first: after the commit nobody would look again.
+        self.ports.report(self.log, first, Finding(Code.DATA_LOSS_WINDOW, detail))
+        self.ports.sink.write_lost(self.log, first, end - 1, arrival)
+        self.next_offset, self.last_arrival = end, arrival
+
+
+def _parts(examined: Sequence[Examined], caps: Caps) -> Iterator[list[Examined]]:
+    """Runs of messages that fit one flush each; a message that is larger alone is one by itself."""
+    part: list[Examined] = []
+    events = size = 0
+    for item in examined:
+        more, length = item.events, len(item.message.value or b"")
+        if part and (events + more > caps.events or size + length > caps.bytes):
+            yield part
+            part, events, size = [], 0, 0
+        part.append(item)
+        events += more
+        size += length
+    if part:
+        yield part
+
+
+def _runs(messages: Sequence[RawMessage]) -> list[list[RawMessage]]:
+    """Messages without a hole between them."""
+    runs: list[list[RawMessage]] = []
+    for message in messages:
+        if not runs or message.offset != runs[-1][-1].offset + 1:
+            runs.append([])
+        runs[-1].append(message)
+    return runs

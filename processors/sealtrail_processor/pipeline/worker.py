@@ -1,0 +1,477 @@
+"""The worker without Faust: assigned partitions, and what runs beside the stream.
+
+Threads: the *flush* thread alone judges and reads keys; *lanes* wait for the store (`together`);
+the *upkeep* thread looks after keys, timers, releases and the watchdog and hands over whatever
+touches partitions or the directory; the linker has a thread of its own (`links`). The event loop
+only waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+from sealtrail.errors import SealtrailError, UnavailableError
+from sealtrail.validate import Place
+from sealtrail_processor.judging import clock
+from sealtrail_processor.judging.judge import Rules, examine
+from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage, Sink
+from sealtrail_processor.judging.ports import LogChanged
+from sealtrail_processor.linking.heads import Heads
+from sealtrail_processor.linking.link_store import LinkStore
+from sealtrail_processor.linking.links import Linker
+from sealtrail_processor.pipeline import timers
+from sealtrail_processor.pipeline.partition import Caps, Partition, Ports
+from sealtrail_processor.pipeline.together import Together
+from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
+from sealtrail_processor.quarantine.held import Releaser
+from sealtrail_processor.reporting.metrics import Busy, Metrics, Status
+from sealtrail_processor.reporting.reports import Reports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from sealtrail.records import Directory
+    from sealtrail_processor.judging.judge import Arrival, Examined
+    from sealtrail_processor.judging.keys_reader import KeysReader
+    from sealtrail_processor.judging.ports import Clock, Ledger, Publisher
+    from sealtrail_processor.kafka.client import KafkaSide
+    from sealtrail_processor.linking.heads import HeadsTopic
+    from sealtrail_processor.pipeline.marks import Marks
+    from sealtrail_processor.settings import WorkerSettings
+    from sealtrail_processor.store.client import Store
+
+log = logging.getLogger(__name__)
+
+# Partitions that are loaded at a time when they are assigned.
+LOADERS = 4
+UPKEEP_S = 0.5
+WATCH_S = 2.0
+BUSY_S = 900.0
+# Timers look at partitions that no lane is busy with; one that always was is waited for.
+OVERDUE_S, PATIENCE_S = 5.0, 10.0
+EXIT_FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a worker is wired to (`wiring.connect` makes the real ones; tests replace some).
+
+    Args:
+        heads_publisher: apart from `publisher`: heads may be dropped, and hold up nothing.
+        tables: raises ConfigurationError unless the store's tables are of this version.
+    """
+
+    store: Store
+    ledger: Ledger
+    sink: Sink
+    broker: KafkaSide
+    keys: KeysReader
+    publisher: Publisher
+    heads: HeadsTopic
+    heads_publisher: Publisher
+    marks: Marks
+    tables: Callable[[], None]
+    now: Clock
+    # How far the machine's clock was set since the start, microseconds.
+    clock_jump: Clock = lambda: 0
+    # Steps 1 to 9; a benchmark measures what they cost by leaving them out.
+    examine: Callable[[RawMessage, Arrival, Place, Directory], Examined] = examine
+
+
+class Worker:
+    """State of a worker process.
+
+    Args:
+        settings: windows, tolerances, names.
+        outside: what it is wired to.
+        leave: ends the process with a status; called when going on would be wrong.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, outside: Outside, leave: Callable[[int], None]
+    ) -> None:
+        self.settings = settings
+        self.outside = outside
+        self.metrics = Metrics()
+        self.status = Status()
+        self.partitions: dict[int, Partition] = {}
+        self._leave = leave
+        self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._lanes = ThreadPoolExecutor(settings.flush_lanes, thread_name_prefix="lane")
+        self._together = Together(
+            outside.sink,
+            outside.ledger,
+            outside.now,
+            self.refresh_keys,
+            self.in_flush_thread,
+            outside.marks.own,
+        )
+        self._busy = Busy(self.status)
+        self._stop = threading.Event()
+        self._watchdog = Watchdog(settings.session_timeout_s + settings.watchdog_margin_s)
+        self._horizon = Horizon()
+        self._reports = Reports(
+            outside.store,
+            outside.publisher,
+            self.metrics,
+            alerts_topic=settings.alerts_topic,
+            quarantine_topic=settings.quarantine_topic,
+            now=outside.now,
+            alerts_per_minute=settings.alerts_per_minute,
+        )
+        self._heads = Heads(
+            outside.heads, outside.heads_publisher, settings.heads_topic, settings.heads_max
+        )
+        self._linker = Linker(
+            LinkStore(outside.store),
+            self._reports,
+            self.metrics,
+            settings,
+            self.chain_of,
+            self._heads,
+            outside.now,
+            lambda: self._horizon.at,
+        )
+        self._timers = timers.Timers(settings)
+        self._releaser = Releaser(outside.store, outside.publisher, outside.now)
+        self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
+        self._loaded = False
+        self._looked_at: dict[int, float] = {}
+
+    # -- the stream's side ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the threads beside the stream."""
+        self._upkeep.start()
+        self._linker.start()
+
+    def in_flush_thread(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run something that touches partitions, in order with everything else that does."""
+        return self._flushing.submit(work, *args)
+
+    def in_lane(self, groups: Mapping[int, Sequence[RawMessage]], generation: int) -> Future[None]:
+        """Judge and commit messages by partition; partitions of one call wait for one another.
+
+        The future's errors are those of `process_together`.
+
+        Args:
+            groups: messages by partition.
+            generation: of the group, in which they were fetched.
+        """
+        return self._lanes.submit(self.process_together, groups, generation)
+
+    def assign(self, topic: str, numbers: Iterable[int], generation: int) -> dict[int, int]:
+        """Take partitions over: state as of the last commit; next offset of each.
+
+        Runs in the flush thread.
+
+        Args:
+            topic: of the partitions.
+            numbers: all that are this worker's now.
+            generation: of the group. A partition that was taken away stays closed until a later
+                one: Faust also asks where to read while a rebalance is under way, and what was
+                fetched before may still wait in a lane behind messages that were dropped.
+
+        Raises:
+            SealtrailError: store or broker cannot be asked; call again.
+        """
+        with self._busy:
+            return self._take_over(topic, sorted(numbers), generation)
+
+    def _take_over(self, topic: str, wanted: list[int], generation: int) -> dict[int, int]:
+        if not self._loaded:
+            # Again: at the start the store may have been away.
+            self.outside.tables()
+            self.outside.keys.load()
+            self._loaded = True
+            self.refresh_keys()
+            self.outside.keys.restore(self.outside.publisher)
+        self.collect_deaths()
+        for number in set(self.partitions) - set(wanted):
+            self.partitions.pop(number).close()
+        log_id = self.outside.broker.log_id(topic)
+        deaths = self.outside.ledger.deaths(log_id, topic)
+        # Another worker may have told of gaps meanwhile.
+        self._timers.recall(self._told(topic, wanted))
+        with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as loaders:
+            # Each is a handful of questions to the store: nobody is served while they are asked.
+            logs = [Log(log_id, topic, number) for number in wanted]
+            for partition in loaders.map(self._load, logs, repeat(generation)):
+                partition.suspect(deaths)
+                self.partitions[partition.log.partition] = partition
+        self._assigned()
+        return {number: self.partitions[number].next_offset for number in wanted}
+
+    def collect_deaths(self) -> None:
+        """Bring what dead workers had in hand into the store, where all read it.
+
+        Raises:
+            SealtrailError: the store cannot take it; call again.
+        """
+        found = self.outside.marks.collect(self.outside.ledger.record_death)
+        if found:
+            log.warning("%d workers died with messages in hand", found)
+
+    def _told(self, topic: str, numbers: Sequence[int]) -> list[bytes]:
+        rows = self.outside.store.query(
+            "SELECT finding_id FROM findings WHERE code IN ('GAP', 'STALLED_CHAIN') "
+            "AND topic = {topic:String} AND partition IN {numbers:Array(UInt16)}",
+            {"topic": topic, "numbers": list(numbers)},
+        )
+        return [bytes(row[0]) for row in rows]
+
+    def _load(self, log_: Log, generation: int) -> Partition:
+        self.outside.ledger.settle(log_.partition)
+        before = self.partitions.get(log_.partition)
+        # Rebalances take partitions away and give them back: what was not moved on is kept.
+        if before is not None:
+            # A lane may still wait for a commit of it.
+            with before.lock:
+                same = before.log == log_
+                # None: nothing of this log is committed yet.
+                if same and (self.outside.ledger.cursor(log_) or 0) == before.next_offset:
+                    return before.given_back(generation)
+        ports = Ports(
+            self.outside.ledger,
+            self.outside.sink,
+            self.outside.broker,
+            self.outside.keys.directory,
+            self.refresh_keys,
+            self._report,
+            self._committed,
+            self.outside.now,
+            self.outside.marks.own,
+            self.outside.examine,
+        )
+        caps = Caps(self.settings.flush_events, self.settings.flush_bytes)
+        partition = Partition(log_, ports, self.rules(log_), caps, generation)
+        partition.catch_up()
+        self._timers.forget(log_.partition)
+        self._linker.rebuild(log_)
+        log.info(
+            "partition %d: log %s from offset %d, %d chains",
+            log_.partition,
+            log_.log_id,
+            partition.next_offset,
+            len(partition.chains.by_id),
+        )
+        return partition
+
+    def rules(self, log_: Log) -> Rules:
+        """What a partition's messages are judged by."""
+        settings = self.settings
+        tenants = frozenset({settings.tenant, *settings.accept_tenants})
+        limits = clock.Tolerances(
+            _us(settings.clock_tolerance_s),
+            _us(settings.backfill_tolerance_s),
+            _us(settings.behind_tolerance_s),
+        )
+        place = Place(settings.environment, tenants, log_.topic, log_.partition)
+        return Rules(place, limits, _us(settings.gap_settle_s))
+
+    def revoke(self, numbers: Iterable[int]) -> None:
+        """Partitions were taken away: nothing more is begun for them."""
+        for number in numbers:
+            partition = self.partitions.get(number)
+            if partition is not None:
+                # Without the lock: a flush under way ends by itself, and is the same done twice.
+                partition.closed = True
+        self.status.ready = False
+
+    def process_together(self, groups: Mapping[int, Sequence[RawMessage]], generation: int) -> None:
+        """Judge and commit messages of some partitions; runs in a lane's thread.
+
+        What was fetched in another generation than that in which the partition was taken over is
+        dropped: it is read again.
+
+        Raises:
+            SealtrailError: call again with the same messages (but see Partition.process).
+        """
+        work = [
+            (partition, messages)
+            for number, messages in groups.items()
+            if (partition := self.partitions.get(number)) is not None
+            and partition.generation == generation
+        ]
+        with self._busy, self.metrics.flush_seconds.time():
+            self._together.process(work)
+
+    def refresh_keys(self) -> None:
+        """Read the keys topic to its end; runs in the flush thread."""
+        self.outside.keys.refresh()
+        self.metrics.keys_rejected.set(self.outside.keys.rejected)
+
+    def chain_of(self, prefix: int) -> Any:
+        """The chain state whose id begins with 82 bits, of any assigned partition."""
+        for partition in list(self.partitions.values()):
+            state = partition.chains.by_prefix(prefix)
+            if state is not None:
+                return state
+        return None
+
+    # -- what happens after a commit ------------------------------------------------------------
+
+    def _committed(self, flush: Flush) -> None:
+        self.status.progress()
+        self.metrics.count(flush)
+        self._reports.committed(flush)
+        self._timers.committed(flush)
+        self._linker.committed(flush)
+        partition = self.partitions.get(flush.log.partition)
+        if partition is not None:
+            self._heads.committed(flush, partition.chains)
+
+    def _report(self, log_: Log, offset: int, finding: Finding) -> None:
+        self._reports.write(log_, [(offset, finding, "")], "timer")
+
+    def _assigned(self) -> None:
+        self.status.assigned = tuple(sorted(self.partitions))
+        self.status.ready = not any(p.closed for p in self.partitions.values())
+        self.status.progress()
+        # Workers that die time and again stop the whole group: no reason for the others to leave.
+        self._watchdog.assigned(time.monotonic())
+        self.metrics.assigned.set(len(self.partitions))
+
+    # -- beside the stream ----------------------------------------------------------------------
+
+    def _keep_up(self) -> None:
+        watched = 0.0
+        while not self._stop.wait(UPKEEP_S):
+            try:
+                self._step()
+                if time.monotonic() - watched > WATCH_S:
+                    watched = time.monotonic()
+                    self._watch()
+            except LogChanged as error:
+                log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state
+                self.leave(EXIT_FAILED)
+            except SealtrailError as error:
+                log.warning("upkeep: %s", error)
+            except (RuntimeError, CancelledError):
+                # Stopping closes the flush thread; else a fault is shown like any other.
+                if not self._stop.is_set():
+                    log.exception("upkeep failed")
+            except Exception:
+                # A fault here must not end releases, timers and the watchdog in silence.
+                log.exception("upkeep failed")
+
+    def _step(self) -> None:
+        self.metrics.clock_jump.set(self.outside.clock_jump() / 1e6)
+        self.metrics.undelivered.set(self.outside.publisher.failed)
+        if not self._loaded or not self.status.ready:
+            return
+        # In the flush thread, so that neither keys nor chains change under a flush. When that is
+        # busy the work waits its turn; this thread waits no longer than it takes to notice.
+        future = self.in_flush_thread(self._look_around)
+        while True:
+            try:
+                found, held = future.result(timeout=UPKEEP_S)
+                break
+            except TimeoutError:
+                if self._stop.is_set():
+                    return
+                self._watch()
+        for log_, entries in found.items():
+            self._reports.write(log_, entries, "timer")
+        self._timers.written(found)
+        self.metrics.chains.set(held)
+        logs = [p.log for p in list(self.partitions.values())]
+        self._releaser.run(logs, self.outside.keys, self.rules)
+
+    def _look_around(self) -> tuple[Mapping[Log, list[tuple[int, Finding, str]]], int]:
+        open_partitions = [p for p in self.partitions.values() if not p.closed]
+        with self._watching():
+            for partition in open_partitions[:1]:
+                # All partitions are of one topic; a new log need not bring messages to say so.
+                partition.check_log()
+        self.refresh_keys()
+        lagging = self.status.lag is None or self.status.lag > 0
+        # What a lane waits for may still be undone: such partitions are looked at another time.
+        with ExitStack() as locks:
+            settled = [p for p in open_partitions if self._settled(p, locks)]
+            found = self._timers.check(settled, self.outside.now(), lagging=lagging)
+        return found, sum(len(p.chains.by_id) for p in open_partitions)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """A broker that is away: how much waits is unknown, and nobody is silent meanwhile."""
+        try:
+            yield
+        except UnavailableError:
+            self.status.lag = None
+            self._timers.look_away()
+            raise
+
+    def _settled(self, partition: Partition, locks: ExitStack) -> bool:
+        """Lock a partition if it is free, or if it was not for too long."""
+        number, now = partition.log.partition, time.monotonic()
+        waited = now - self._looked_at.setdefault(number, now)
+        if not partition.lock.acquire(timeout=PATIENCE_S if waited > OVERDUE_S else 0):
+            return False
+        locks.callback(partition.lock.release)
+        self._looked_at[number] = now
+        return True
+
+    def _watch(self) -> None:
+        broker, topic = self.outside.broker, self.settings.topic
+        begun = self.outside.now()
+        with self._watching():
+            numbers = range(broker.partitions(topic))
+            ends = {n: broker.watermarks(topic, n)[1] for n in numbers}
+            done = broker.committed(topic, list(numbers))
+        for number, partition in list(self.partitions.items()):
+            if not partition.closed:
+                done[number] = partition.next_offset
+        # A store that takes half a minute for an insert is slow, not stuck: what is under way may
+        # end, for each call has a timeout of its own.
+        busy = self.status.busy_since
+        working = busy is not None and time.monotonic() - busy < BUSY_S
+        self._horizon.observe(begun, ends, done)
+        lag, stuck = self._watchdog.observe(
+            time.monotonic(),
+            ends,
+            done,
+            own=[number for number, p in self.partitions.items() if not p.closed],
+            waiting=bool(self.status.waiting),
+            working=working,
+        )
+        self.status.lag = lag
+        self.metrics.lag.set(lag)
+        if stuck and not self.status.stopping:
+            log.error("%d messages wait and nothing moves: leaving, to be started anew", lag)
+            self.leave(EXIT_FAILED, blame=busy is not None)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def leave(self, status: int, *, blame: bool = False) -> None:
+        """End the process now: what is not committed will be read again.
+
+        Args:
+            status: of the process.
+            blame: whether the messages in hand are why.
+        """
+        if not blame:
+            self.outside.marks.own.absolve()
+        self.outside.publisher.close(1.0)
+        self._leave(status)
+
+    def stop(self) -> None:
+        """Stop the threads beside the stream; waits at most some seconds."""
+        self.status.stopping = True
+        self._stop.set()
+        self._linker.stop()
+        self._lanes.shutdown(wait=False, cancel_futures=True)
+        self._flushing.shutdown(wait=False, cancel_futures=True)
+        self.outside.publisher.close(2.0)
+        self.outside.heads_publisher.close(0.0)
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)

@@ -1,0 +1,1 @@
+"""What was refused or parked: kept, explained, released or dismissed."""

@@ -1,0 +1,1 @@
+"""What a worker says beside its rows: findings, alerts, metrics, health, logs."""
