@@ -30,8 +30,9 @@ from sealtrail_processor.judging.judge import Rules
 from sealtrail_processor.judging.model import Log, RawMessage
 from sealtrail_processor.judging.ports import LogChanged, SkippedMessages
 from sealtrail_processor.kafka import consuming
+from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.marks import PAGE, Mark
-from sealtrail_processor.pipeline.partition import Caps, Partition
+from sealtrail_processor.pipeline.partition import Partition
 from sealtrail_processor.pipeline.partition import Ports as WorkerPorts
 from sealtrail_processor.pipeline.together import Together
 from sealtrail_processor.pipeline.watchdog import Watchdog

@@ -1,6 +1,7 @@
 """What the pipeline needs of the outside: it blocks, may fail, and may be tried again.
 
-`kafka.client`, `store.ledger` and `store.sink` hold the real ones, `memory` the fakes that the tests use.
+`kafka.client`, `store.ledger` and `store.sink` hold the real ones, `memory` the fakes that tests
+use.
 """
 
 from __future__ import annotations

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from sealtrail.findings import Code
-from sealtrail_processor.judging import released
 from sealtrail_processor.judging.judge import (
     Arrival,
     Examined,
@@ -33,9 +31,6 @@ from sealtrail_processor.judging.judge import (
     needed,
 )
 from sealtrail_processor.judging.model import (
-    LOG_APPEND,
-    ORIGINAL,
-    RECEIPT,
     BoundaryBroken,
     Finding,
     Flush,
@@ -45,9 +40,11 @@ from sealtrail_processor.judging.model import (
 )
 from sealtrail_processor.judging.ports import Broker, Clock, Ledger, LogChanged, SkippedMessages
 from sealtrail_processor.judging.suspicion import Suspicion
+from sealtrail_processor.pipeline import arrivals
+from sealtrail_processor.pipeline.cutting import Caps, parts, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sealtrail.records import Directory
     from sealtrail.validate import Place
@@ -78,14 +75,6 @@ class Ports:
     now: Clock
     mark: Mark
     examine: Callable[[RawMessage, Arrival, Place, Directory], Examined] = examine
-
-
-@dataclass(frozen=True, slots=True)
-class Caps:
-    """How much one flush may hold."""
-
-    events: int
-    bytes: int
 
 
 class Step:
@@ -222,12 +211,12 @@ class Partition:
         fresh = self._fresh(messages)
         if self.closed or not fresh or fresh[0].offset < self.suspicion.until:
             return None
-        if len(_runs(fresh)) > 1:
+        if len(runs(fresh)) > 1:
             return None
         self._check_holes(fresh)
         first, last = fresh[0].offset, fresh[-1].offset
         with self.ports.mark.working(self.log, first, last):
-            part, *more = _parts(self._examined(fresh, receipts), self.caps)
+            part, *more = parts(self._examined(fresh, receipts), self.caps)
             if more:
                 return None
             self.ports.mark.at(first, last)
@@ -250,7 +239,7 @@ class Partition:
             if not fresh:
                 return
             self.ports.refresh_keys()
-            for run in _runs(fresh):
+            for run in runs(fresh):
                 self._check_holes(run)
                 for group in self.suspicion.groups(run):
                     with self.ports.mark.working(self.log, group[0].offset, group[-1].offset):
@@ -262,7 +251,7 @@ class Partition:
         return [fresh[offset] for offset in sorted(fresh)]
 
     def _work(self, messages: Sequence[RawMessage]) -> None:
-        for part in _parts(self._examined(messages), self.caps):
+        for part in parts(self._examined(messages), self.caps):
             self.ports.mark.at(part[0].message.offset, part[-1].message.offset)
             self._commit(part)
 
@@ -274,6 +263,17 @@ class Partition:
             self.ports.mark.at(message.offset, message.offset)
             examined.append(self._examine(message, arrival))
         return examined
+
+    def _arrivals(
+        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None
+    ) -> list[Arrival]:
+        if receipts is None:
+            receipts = {}
+            unstamped = [m.offset for m in messages if not m.append_time]
+            if unstamped:
+                now = max(self.ports.now(), self.last_arrival)
+                receipts = self.ports.ledger.receipts(self.log, unstamped, now)
+        return arrivals.settled(messages, receipts, self.last_arrival, self.ports.ledger)
 
     def _examine(self, message: RawMessage, arrival: Arrival) -> Examined:
         offset = message.offset
@@ -335,49 +335,6 @@ class Partition:
                 step.settle()
                 return
 
-    def _arrivals(
-        self, messages: Sequence[RawMessage], receipts: Mapping[int, int] | None = None
-    ) -> list[Arrival]:
-        """Arrivals never go back within a partition."""
-        if receipts is None:
-            receipts = {}
-            unstamped = [m.offset for m in messages if not m.append_time]
-            if unstamped:
-                now = max(self.ports.now(), self.last_arrival)
-                receipts = self.ports.ledger.receipts(self.log, unstamped, now)
-        last, arrivals = self.last_arrival, []
-        origins = self._origins(messages)
-        for message in messages:
-            own = message.timestamp_us if message.append_time else receipts[message.offset]
-            last = max(last, own)
-            source = LOG_APPEND if message.append_time else RECEIPT
-            origin = origins.get(message.offset)
-            if origin is None:
-                arrivals.append(Arrival(last, source, last))
-            else:
-                # A release is judged with the keys known now, but it arrived when it arrived first.
-                arrivals.append(Arrival(origin[1], ORIGINAL, last, origin[0]))
-        return arrivals
-
-    def _origins(
-        self, messages: Sequence[RawMessage]
-    ) -> dict[int, tuple[tuple[str, str, int, int], int]]:
-        """Offset -> (coordinates, arrival) of the refused message that it repeats."""
-        claims = {}
-        for message in messages:
-            origin = released.origin(message.headers)
-            if origin is not None and message.value is not None:
-                claims[message.offset] = (origin, sha256(message.value).digest())
-        if not claims:
-            return {}
-        # Anybody can write a header: only that the same bytes were refused there bears it out.
-        known = self.ports.ledger.refused({origin for origin, _ in claims.values()})
-        return {
-            offset: (origin, known[origin][0])
-            for offset, (origin, digest) in claims.items()
-            if origin in known and known[origin][1] == digest
-        }
-
     def _check_holes(self, messages: Sequence[RawMessage]) -> None:
         """Holes are fine where the log has them; what the broker dropped unread is LOST."""
         first = messages[0].offset
@@ -415,29 +372,3 @@ class Partition:
         self.ports.report(self.log, first, Finding(Code.DATA_LOSS_WINDOW, detail))
         self.ports.sink.write_lost(self.log, first, end - 1, arrival)
         self.next_offset, self.last_arrival = end, arrival
-
-
-def _parts(examined: Sequence[Examined], caps: Caps) -> Iterator[list[Examined]]:
-    """Runs of messages that fit one flush each; a message that is larger alone is one by itself."""
-    part: list[Examined] = []
-    events = size = 0
-    for item in examined:
-        more, length = item.events, len(item.message.value or b"")
-        if part and (events + more > caps.events or size + length > caps.bytes):
-            yield part
-            part, events, size = [], 0, 0
-        part.append(item)
-        events += more
-        size += length
-    if part:
-        yield part
-
-
-def _runs(messages: Sequence[RawMessage]) -> list[list[RawMessage]]:
-    """Messages without a hole between them."""
-    runs: list[list[RawMessage]] = []
-    for message in messages:
-        if not runs or message.offset != runs[-1][-1].offset + 1:
-            runs.append([])
-        runs[-1].append(message)
-    return runs

@@ -27,7 +27,8 @@ from sealtrail_processor.linking.heads import Heads
 from sealtrail_processor.linking.link_store import LinkStore
 from sealtrail_processor.linking.links import Linker
 from sealtrail_processor.pipeline import timers
-from sealtrail_processor.pipeline.partition import Caps, Partition, Ports
+from sealtrail_processor.pipeline.cutting import Caps
+from sealtrail_processor.pipeline.partition import Partition, Ports
 from sealtrail_processor.pipeline.together import Together
 from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
 from sealtrail_processor.quarantine.held import Releaser

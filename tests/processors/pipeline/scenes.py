@@ -12,8 +12,9 @@ from sealtrail_processor.judging.clock import Tolerances
 from sealtrail_processor.judging.judge import Examined, Rules, examine
 from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage
 from sealtrail_processor.memory import MemoryBroker, MemoryLedger
+from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.marks import PAGE, Mark
-from sealtrail_processor.pipeline.partition import Caps, Partition, Ports
+from sealtrail_processor.pipeline.partition import Partition, Ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from sealtrail_processor.judging import released
 from sealtrail_processor.judging.model import BoundaryBroken
 from sealtrail_processor.judging.ports import LogChanged, SkippedMessages
 from sealtrail_processor.memory import MemoryBroker
-from sealtrail_processor.pipeline.partition import Caps
+from sealtrail_processor.pipeline.cutting import Caps
 
 
 def test_commits_are_contiguous_and_restarts_go_on() -> None:

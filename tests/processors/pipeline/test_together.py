@@ -18,8 +18,9 @@ from sealtrail.validate import Place
 from sealtrail_processor.judging.clock import Tolerances
 from sealtrail_processor.judging.judge import Rules
 from sealtrail_processor.judging.model import Log
+from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.lane import Lane
-from sealtrail_processor.pipeline.partition import Caps, Partition
+from sealtrail_processor.pipeline.partition import Partition
 from sealtrail_processor.pipeline.together import Together
 from sealtrail_processor.reporting.metrics import Busy, Status
 from sealtrail_processor.settings import WorkerSettings
