@@ -233,12 +233,20 @@ class MemoryMarks:
 
 @dataclass
 class MemoryPublisher:
-    """Keeps what is published; takes `room` messages, then says that its queue is full."""
+    """Keeps what is published; takes `room` messages, then says that its queue is full.
+
+    overdue: messages that were given up, which nobody has noted yet.
+    """
 
     sent: list[Outgoing] = field(default_factory=list)
     room: int = 1_000_000
     away: bool = False
     failed: int = 0
+    overdue: int = 0
+
+    def poll(self) -> None:
+        """Publisher.poll."""
+        self.failed, self.overdue = self.failed + self.overdue, 0
 
     def offer(self, message: Outgoing) -> bool:
         """Publisher.offer."""

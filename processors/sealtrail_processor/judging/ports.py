@@ -100,9 +100,12 @@ class Outgoing:
 
 
 class Publisher(Protocol):
-    """Where messages go out. failed: how many of those offered were given up."""
+    """Where messages go out. failed: how many of those offered were given up, by the last poll."""
 
     failed: int
+
+    def poll(self) -> None:
+        """Take note of what became of messages; returns at once."""
 
     def offer(self, message: Outgoing) -> bool:
         """Queue a message and return at once; False when the queue is full and it was dropped."""

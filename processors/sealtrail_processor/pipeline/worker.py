@@ -365,6 +365,8 @@ class Worker:
 
     def _step(self) -> None:
         self.metrics.clock_jump.set(self.outside.clock_jump() / 1e6)
+        # Nothing else may be offered for long, and then nobody would note what was given up.
+        self.outside.publisher.poll()
         self.metrics.undelivered.set(self.outside.publisher.failed)
         if not self._loaded or not self.status.ready:
             return

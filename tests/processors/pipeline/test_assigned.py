@@ -144,6 +144,12 @@ def test_it_takes_over_where_commits_end(house: House) -> None:
     assert house.assign_anew() == {1: 2}
 
 
+def test_what_no_broker_took_is_counted_though_nothing_else_is_offered(house: House) -> None:
+    house.publisher.overdue = 3
+    house.worker._step()
+    assert house.worker.metrics.registry.get_sample_value("sealtrail_undelivered") == 3
+
+
 def test_tables_of_another_version_are_waited_for_when_the_store_was_away_at_the_start(
     house: House,
 ) -> None:

@@ -67,6 +67,17 @@ def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) ->
     assert not publisher.offer(Outgoing("topic", b"k", b"v"))
 
 
+def test_what_is_given_up_is_noted_when_asked() -> None:
+    publisher = KafkaPublisher({"bootstrap.servers": "127.0.0.1:1"}, timeout_s=0.1)
+    assert publisher.offer(Outgoing("topic", b"k", b"v"))
+    end = time.monotonic() + 20
+    while publisher.failed == 0:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        publisher.poll()
+    assert publisher.failed == 1
+
+
 def test_heads_are_read_from_the_end_by_all_and_no_group(
     config: dict[str, str], topic: str
 ) -> None:
