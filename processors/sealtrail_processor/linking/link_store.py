@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import marshal
 from hashlib import sha256
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from sealtrail.findings import Verdict
@@ -27,6 +27,9 @@ VERDICTS = (
     "decided_at",
     "version",
 )
+VerdictRow = tuple[bytes, int, int, int, bytes, str, int, int]
+# What an insert's token is the hash of: rows in the widths of their columns, names of verdicts.
+_ROW = Struct(">32sQIB16s24sQQ")
 # Not ORPHAN: the parent may still come, after the worker that waited for it.
 SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WITH_PRODUCER)
 
@@ -138,10 +141,13 @@ class LinkStore:
             for row in rows
         ]
 
-    def write(self, rows: Sequence[tuple[object, ...]]) -> None:
+    def write(self, rows: Sequence[VerdictRow]) -> None:
         """Write rows of link_verdicts (columns as VERDICTS)."""
-        # Version 2 of the format: the same bytes for the same values, whoever refers to them.
-        token = sha256(marshal.dumps(list(rows), 2)).hexdigest()
+        packed = [
+            _ROW.pack(chain, seq, branch, ordinal, parent, verdict.encode(), at, version)
+            for chain, seq, branch, ordinal, parent, verdict, at, version in rows
+        ]
+        token = sha256(b"".join(packed)).hexdigest()
         self._store.insert("link_verdicts", VERDICTS, rows, f"link_verdicts/{token}")
 
 

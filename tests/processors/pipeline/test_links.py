@@ -472,3 +472,35 @@ class TestSuspects:
         self.causality(bench, backfill=True)
         bench.turn()
         assert bench.reports.found == []
+
+
+class Inserts:
+    """A store that takes down the tokens of inserts."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+
+    def insert(self, table: str, columns: Any, rows: Any, token: str) -> None:
+        del table, columns, rows
+        self.tokens.append(token)
+
+
+def test_verdicts_have_a_token_of_their_content() -> None:
+    inserts = Inserts()
+    store = LinkStore(inserts)  # type: ignore[arg-type] # what is asked of it here
+    row = (world.digest("child"), 2**39, 2**32 - 1, 63, bytes(16), "PENDING", 2**62, 2**62)
+    others: list[Any] = [
+        (world.digest("other"), *row[1:]),
+        (row[0], 2**39 + 1, *row[2:]),
+        (*row[:2], 0, *row[3:]),
+        (*row[:3], 62, *row[4:]),
+        (*row[:4], b"\1" * 16, *row[5:]),
+        *((*row[:5], verdict.value, *row[6:]) for verdict in Verdict if verdict != "PENDING"),
+        (*row[:6], 2**62 + 1, row[7]),
+        (*row[:7], 2**62 + 1),
+    ]
+    for rows in ([row], [row], *([other] for other in others), [row, row]):
+        store.write(rows)
+    first, again, *different = inserts.tokens
+    assert first == again
+    assert len({first, *different}) == 2 + len(others)
