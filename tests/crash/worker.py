@@ -1,16 +1,19 @@
 """A worker that kills itself as it is told to; without arguments an ordinary one.
 
-Usage: worker.py [POINT MARKER | POISON TEXT]. Points of a flush, once:
+Usage: worker.py [POINT MARKER | POISON TEXT | deaf MARKER]. Points of a flush, once:
 before-events (when the flush before was acknowledged),
 after-events (between a2 and a1), between-tables (within a1), before-commit (between a1 and b),
 after-commit (before the acknowledgement). MARKER is a file that is made right before the kill, so
 that a later worker with the same arguments lives.
 Poisons, each time that a message holds TEXT: examined (a segmentation fault in a decoder),
 raised (an exception that nobody expects), written (with all that is in the flush, at the store).
+Deaf: while MARKER is there it fetches nothing, as a member that its group's coordinator has
+forgotten and that believes in its assignment: heartbeats, a loop that turns, and no message.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import secrets
@@ -18,6 +21,8 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from sealtrail_processor.judging import judge
 from sealtrail_processor.pipeline import wiring
@@ -112,6 +117,21 @@ def poison(kind: str, text: bytes) -> None:
     wiring.run(lambda o: dataclasses.replace(o, examine=examine))
 
 
+def deaf(marker: Path) -> None:
+    """Run a worker whose consumer gets nothing while the marker is there."""
+    fetch: Any = AIOKafkaConsumerThread.getmany
+
+    async def getmany(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if marker.exists():  # noqa: ASYNC240 - a look at a folder in memory
+            await asyncio.sleep(0.5)
+            return {}
+        return await fetch(self, *args, **kwargs)
+
+    # Everything else of it goes on: heartbeats, commits, the loop.
+    setattr(AIOKafkaConsumerThread, "getmany", getmany)  # noqa: B010 - a method that is replaced
+    wiring.run()
+
+
 def main(args: list[str]) -> None:
     """Run a worker with a sink that may crash."""
     if not args:
@@ -119,6 +139,9 @@ def main(args: list[str]) -> None:
         return
     if args[0] in POISONS:
         poison(args[0], args[1].encode())
+        return
+    if args[0] == "deaf":
+        deaf(Path(args[1]))
         return
     point, marker = args[0], Path(args[1])
     if point not in POINTS:

@@ -1,18 +1,21 @@
-"""Rows E1 to E3 and E11 of the catalogue: a store and members that fail.
+"""Rows E1 to E3, E11, E13 and E18 of the catalogue: a store, members and machines that fail.
 
 One pipeline under load for all of them, on the embedded servers. At the end of each row readers see
-everything that was promised by then, and the conservation law holds.
+everything that was promised by then and the conservation law holds; at the end of all of them
+verdict.py holds everything against the ledgers, as after a fault campaign.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
+import re
 import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.faults import ledger, verdict
 from tests.faults.field import Field
 from tests.faults.injectors.all import FAULTS
 from tests.faults.injectors.sink import during
@@ -20,14 +23,20 @@ from tests.faults.proxy import Manners
 from tests.faults.store_away import WORKER_MB
 from tests.scenarios import conservation
 
+from sealtrail_processor.pipeline.worker import EXIT_FAILED
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Say = Callable[[str], None]
 
-pytestmark = pytest.mark.xdist_group("infrastructure")
 AWAY_S = 40.0
-CAUGHT_UP_S = 180.0
+# Generous: the machine may have other work to do.
+CAUGHT_UP_S = 600.0
+WATCHDOG_S = 60.0
+LEAVE_S = 30.0
+# Until a disk that is full is told, and for how long what it holds up is watched.
+TOLD_S, STILL_S = 60.0, 8.0
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +47,9 @@ def field() -> Iterator[Field]:
         where.caught_up(CAUGHT_UP_S)
         yield where
         where.forger.finish()
+        where.end_load()
+        where.drain(CAUGHT_UP_S)
+        assert verdict.reach(where).problems == []
 
 
 def intact(field: Field) -> str:
@@ -45,6 +57,22 @@ def intact(field: Field) -> str:
     seconds = field.caught_up(CAUGHT_UP_S)
     assert conservation.check(field.folder, drained=False).differences == []
     return f"caught up {seconds:.0f} s later, nothing lost"
+
+
+def wait_until(done: Callable[[], bool], timeout_s: float, what: str) -> float:
+    """Wait until something holds; seconds that it took."""
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() - began < timeout_s, f"not within {timeout_s} s: {what}"
+        time.sleep(0.25)
+    return time.monotonic() - began
+
+
+def said(field: Field) -> Callable[[], str]:
+    """What all processes have written since now, to be read later."""
+    path = field.folder / "processes.log"
+    begin = path.stat().st_size
+    return lambda: path.read_bytes()[begin:].decode(errors="replace")
 
 
 def waiting(field: Field) -> list[str]:
@@ -126,3 +154,69 @@ def test_rebalances_kills_and_zombies(field: Field, happened: Say) -> None:
     time.sleep(10)
     zombie.send(signal.SIGCONT)
     happened(f"{'; '.join(did)}; {zombie.name} frozen for 10 s, past its session; {intact(field)}")
+
+
+@pytest.mark.row("E13")
+def test_alive_but_not_consuming(field: Field, happened: Say) -> None:
+    marker = field.folder / "deaf"
+    names = [worker.name for worker in field.workers]
+    for worker in field.workers:
+        field.supervisor.dismiss(worker, signal.SIGTERM, LEAVE_S)
+    field.workers.clear()
+    # Alone in the group, so that nobody else moves anything.
+    guest = field.add_worker("guest", "deaf", str(marker))
+    guest.wanted = False
+    try:
+        field.answers(guest.name, CAUGHT_UP_S)
+        field.caught_up(CAUGHT_UP_S)
+        log = said(field)
+        marker.touch()
+        seconds = wait_until(lambda: guest.process.poll() is not None, WATCHDOG_S, "it leaves")
+    finally:
+        status = field.supervisor.dismiss(guest, signal.SIGKILL, 5)
+        field.workers += [field.add_worker(name) for name in names]
+    assert status == EXIT_FAILED
+    assert "nothing moves: leaving" in log()
+    happened(f"left with {status} after {seconds:.0f} s; {intact(field)}")
+
+
+@pytest.mark.row("E18")
+def test_out_of_memory_descriptors_and_disk(field: Field, happened: Say) -> None:
+    rng = random.Random(18)
+    did = [f"memory: {FAULTS['worker-memory'](field, rng)}"]
+    field.caught_up(CAUGHT_UP_S)
+    log = said(field)
+    did.append(f"descriptors: {FAULTS['worker-descriptors'](field, rng)}")
+    assert "wait: store cannot be reached" in log()
+    assert "Too many open files" in log()
+    field.caught_up(CAUGHT_UP_S)
+    did.append(f"spool: {full_spool(field)}")
+    happened(f"{'; '.join(did)}; {intact(field)}")
+
+
+def full_spool(field: Field) -> str:
+    """The service says why, and emits nothing until there is room; then all is on disk."""
+    service, log = field.services[0], said(field)
+
+    def counts() -> tuple[int, int]:
+        runs = [r for r in ledger.runs(field.folder / "ledger") if r.service == service.name]
+        return sum(r.promised for r in runs), sum(r.emitted for r in runs)
+
+    how = field.spool_disk.fill([service.pid])
+    try:
+        spool = re.escape(str(field.spool_disk.folder))
+        refused = re.compile(rf"spool {spool}\S*: (No space left on device|File too large)")
+        wait_until(lambda: refused.search(log()) is not None, TOLD_S, "it is told")
+        # What was under way when the disk was full may still end well.
+        held, end = counts(), time.monotonic() + TOLD_S
+        time.sleep(STILL_S)
+        while held != (now := counts()):
+            assert time.monotonic() < end, f"it goes on: {now} promised and emitted after {held}"
+            held = now
+            time.sleep(STILL_S)
+    finally:
+        field.spool_disk.relieve()
+    promised, emitted = held
+    assert promised < emitted
+    wait_until(lambda: counts()[0] >= emitted, CAUGHT_UP_S, "what waited is on disk")
+    return f"{how}: told, and held until there was room"

@@ -27,7 +27,7 @@ def store_disk_full(field: Field, rng: random.Random) -> str:
 
 @fault("spool-disk-full")
 def spool_disk_full(field: Field, rng: random.Random) -> str:
-    """A service goes on in memory; what asks to be durable waits."""
+    """What the service emits waits until there is room."""
     seconds = rng.uniform(3, 12)
     how = field.spool_disk.fill([field.services[0].pid])
     try:
