@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 @attack("D2", "D5")
 def clock_ahead(scene: Scene) -> None:
-    """90 s ahead; an honest consumer of its output stands before its cause, and is no suspect."""
-    ahead = scene.chain("orders", 1, skew_us=90 * SECOND)
-    made = ahead.make(2)
+    """An hour: an honest consumer of its output stands before its cause, and is no suspect.
+
+    More than any message waits: where the broker sets no time, a worker that is late sees less.
+    """
+    ahead = scene.chain("orders", 1, skew_us=3600 * SECOND)
+    made, later = ahead.make(2), ahead.make(2)
     scene.accept(made, Code.AHEAD)
-    scene.accept(ahead.make(2), Code.AHEAD)
+    scene.accept(later, Code.AHEAD)
     # In another partition: judged without looking there, the suspect is added afterwards.
     child = scene.chain("billing", 2).make([event(), event([made.reference(1)])])
     scene.accept(child, Code.CAUSALITY, index=1)
-    scene.kept["ahead"] = (made, child)
+    scene.kept["ahead"] = (made, later, child)
     scene.true_links += 1
 
 

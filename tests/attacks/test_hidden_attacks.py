@@ -203,12 +203,12 @@ def test_released_messages_keep_their_arrival(played: Played) -> None:
 
 @pytest.mark.row("D2")
 def test_causality_names_the_suspect(played: Played) -> None:
-    ahead, child = played.scene.kept["ahead"]
+    ahead, _, child = played.scene.kept["ahead"]
     behind = played.scene.kept["behind"]
     suspects = {f["chain"]: f for f in played.found if f["code"] == "CAUSALITY"}
     cross = suspects[child.chain_id.hex()]
     assert cross["suspect"] == ahead.chain_id.hex()
-    assert int(cross["estimate_us"]) == pytest.approx(90e6, abs=2e6)
+    assert int(cross["estimate_us"]) == pytest.approx(3600e6, abs=2e6)
     assert int(cross["tolerance_us"]) == 1_000_000
     assert ids.text(child.event_id(1)) in cross["detail"]
     assert ids.text(ahead.event_id(1)) in cross["detail"]
@@ -217,12 +217,15 @@ def test_causality_names_the_suspect(played: Played) -> None:
 
 @pytest.mark.row("D5")
 def test_skew_is_estimated(played: Played) -> None:
-    chain = played.scene.kept["ahead"][0].chain_id.hex()
+    made = {m.statement.batch_seq: m for m in played.scene.kept["ahead"][:2]}
+    chain = made[0].chain_id.hex()
     rows = [f for f in played.found if f["code"] == "AHEAD" and f["chain"] == chain]
-    found = [int(f["estimate_us"]) for f in rows]
-    # Less than the 90 s by what the messages took to arrive.
-    assert len(found) == 2
-    assert all(30e6 < estimate < 90e6 for estimate in found)
+    assert sorted(int(f["batch_seq"]) for f in rows) == [0, 1]
+    for row in rows:
+        # Less than the hour by what the message took to arrive.
+        arrival = int(played.fates[int(row["partition"]), int(row["offset"])]["arrival"])
+        signed_at = made[int(row["batch_seq"])].statement.signed_at
+        assert int(row["estimate_us"]) == signed_at - arrival < 3600e6
 
 
 def test_event_show_proves_an_event_of_the_victim(played: Played) -> None:
