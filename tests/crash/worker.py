@@ -1,6 +1,6 @@
 """A worker that kills itself as it is told to; without arguments an ordinary one.
 
-Usage: worker.py [POINT MARKER | POISON TEXT | deaf MARKER]. Points of a flush, once:
+Usage: worker.py [POINT MARKER | POISON TEXT | deaf MARKER | unheard]. Points of a flush, once:
 before-events (when the flush before was acknowledged),
 after-events (between a2 and a1), between-tables (within a1), before-commit (between a1 and b),
 after-commit (before the acknowledgement). MARKER is a file that is made right before the kill, so
@@ -9,6 +9,7 @@ Poisons, each time that a message holds TEXT: examined (a segmentation fault in 
 raised (an exception that nobody expects), written (with all that is in the flush, at the store).
 Deaf: while MARKER is there it fetches nothing, as a member that its group's coordinator has
 forgotten and that believes in its assignment: heartbeats, a loop that turns, and no message.
+Unheard: its alerts and copies go to brokers that nobody can reach, and are given up soon.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from sealtrail_processor.judging import judge
+from sealtrail_processor.kafka.client import KafkaPublisher
 from sealtrail_processor.pipeline import wiring
 from sealtrail_processor.store.sink import ClickHouseSink
 
@@ -32,6 +34,7 @@ POINTS = ("before-events", "after-events", "between-tables", "before-commit", "a
 POISONS = ("examined", "raised", "written")
 # So that there is something committed before, to be rebuilt.
 FLUSHES_BEFORE = 2
+NOWHERE, GIVEN_UP_S = "127.0.0.1:1", 10.0
 
 
 class CrashingStore:
@@ -132,6 +135,14 @@ def deaf(marker: Path) -> None:
     wiring.run()
 
 
+def unheard() -> None:
+    """Run a worker that publishes to nobody."""
+    nowhere = {"bootstrap.servers": NOWHERE}
+    wiring.run(
+        lambda o: dataclasses.replace(o, publisher=KafkaPublisher(nowhere, timeout_s=GIVEN_UP_S))
+    )
+
+
 def main(args: list[str]) -> None:
     """Run a worker with a sink that may crash."""
     if not args:
@@ -142,6 +153,9 @@ def main(args: list[str]) -> None:
         return
     if args[0] == "deaf":
         deaf(Path(args[1]))
+        return
+    if args[0] == "unheard":
+        unheard()
         return
     point, marker = args[0], Path(args[1])
     if point not in POINTS:
