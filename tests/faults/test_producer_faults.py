@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.crash.harness import HERE, PRODUCER
+from tests.scenarios import conservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,24 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
 
 NOWHERE = "127.0.0.1:1"
+# Some hundred events.
+BEGUN_BYTES = 300_000
+
+
+def killed(line: Line, rng: random.Random, **settings: str) -> None:
+    """A service that is killed at any moment once it has some hundred events on disk."""
+    before = newest(line)
+    process = feeder(line, 100_000, 300, **settings)
+    line.wait(lambda: (now := newest(line)) > before and now.stat().st_size > BEGUN_BYTES)
+    time.sleep(rng.uniform(0, 3))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def newest(line: Line) -> Path:
+    """The segment of the spool that is written now; each process begins one."""
+    spool = line.pipeline.folder / "spool" / PRODUCER / "dying"
+    return max(spool.glob("*.seg"), default=Path())
 
 
 def feeder(line: Line, events: int, rate: float, **settings: str) -> subprocess.Popen[bytes]:
@@ -35,26 +55,19 @@ def test_b10_killed_between_signing_and_sending(line: Line, happened: Say) -> No
     line.start()
     # Signed, on disk, and nobody there to take it.
     for _ in range(2):
-        process = feeder(line, 100_000, 300, kafka_bootstrap=NOWHERE)
-        time.sleep(6)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed(line, rng, kafka_bootstrap=NOWHERE)
     # Killed while sending, some of it acknowledged and some not.
     kills = 4
     for _ in range(kills):
-        process = feeder(line, 100_000, 300)
-        time.sleep(rng.uniform(4, 7))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    last = feeder(line, 200, 0)
+        killed(line, rng)
+    last = feeder(line, 200, 300)
     last.communicate(timeout=300)
     assert last.returncode == 0
     mine = "FROM provenance.events WHERE startsWith(instance, 'dying')"
-    line.wait(
-        lambda: line.number(f"SELECT count() {mine} AND attributes['number'] = '199'") > kills
-    )
-    time.sleep(2)
+    # It sent what the others had left on disk.
+    line.wait(lambda: not conservation.behind(line.pipeline.folder))
     line.stop()
+    assert line.number(f"SELECT count() {mine} AND attributes['number'] = '199'") == 3 + kills
     stored = line.number(f"SELECT count() {mine}")
     line.sent += stored
     assert stored > 1_000
@@ -89,7 +102,7 @@ def test_c10_larger_than_may_be(line: Line, happened: Say) -> None:
     assert said.returncode == 3, said
     assert "spool" in said.stderr or "message.max.bytes" in said.stderr, said.stderr
     # The next process, with brokers that take it, sends what the first one could not.
-    said = line.pipeline.call("emit", "small.step", "--producer", PRODUCER)
+    said = line.pipeline.call("emit", "small.step", "--producer", PRODUCER, "--timeout", "120")
     assert said.returncode == 0, said.stderr
     large = "FROM provenance.events WHERE activity IN ('large.step', 'small.step')"
     line.wait(lambda: line.number(f"SELECT count() {large}") == 2)
