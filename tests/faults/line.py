@@ -53,7 +53,7 @@ class Line:
         worker, self.worker = self.worker, None
         began = time.monotonic()
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
         return time.monotonic() - began
 
     def kill(self) -> None:
