@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 CHILDREN, DEPTH, AT_ONCE = 100_000, 100_000, 1_000
 # What a worker may take beyond what it had.
 MEMORY = 700 << 20
-BOMB = 400 << 20
+# Snappy makes a twentieth of it at best, and the embedded broker drops what is above 5 MB.
+BOMBS = {"gzip": 400 << 20, "snappy": 90 << 20, "lz4": 400 << 20, "zstd": 400 << 20}
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,7 @@ def lineage(line: Line, event_id: bytes, *options: str) -> float:
 
 
 @pytest.mark.row("C11")
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("codec", BOMBS)
 def test_c11_a_batch_that_inflates(line: Line, codec: str, happened: Say) -> None:
     worker = line.start()
     warm(line)
@@ -172,7 +173,7 @@ def test_c11_a_batch_that_inflates(line: Line, codec: str, happened: Say) -> Non
     )
     query = "SELECT count() FROM quarantine FINAL WHERE code = 'MALFORMED'"
     before = line.number(query)
-    producer.produce(TOPIC, bytes(BOMB), partition=2)
+    producer.produce(TOPIC, bytes(BOMBS[codec]), partition=2)
     producer.produce(TOPIC, b"no batch either", partition=2)
     assert producer.flush(120) == 0
     began = time.monotonic()
@@ -186,6 +187,6 @@ def test_c11_a_batch_that_inflates(line: Line, codec: str, happened: Say) -> Non
     line.stop()
     assert watch.grown < MEMORY
     happened(
-        f"{codec}: {BOMB >> 20} MB quarantined after {time.monotonic() - began:.0f} s, worker grew "
-        f"by {watch.grown >> 20} MB; {line.law()}"
+        f"{codec}: {BOMBS[codec] >> 20} MB quarantined after {time.monotonic() - began:.0f} s, "
+        f"worker grew by {watch.grown >> 20} MB; {line.law()}"
     )
