@@ -39,6 +39,7 @@ def fill(pipeline: Pipeline, events: int, late: int = 0) -> int:
         late: further feeders, one after the other; what they sent is not merged, so there are
             at least so many small parts of each table.
     """
+    before = pipeline.committed()
     worker = pipeline.worker()
     feeders = [pipeline.feeder(f"honest-{n}", events // FEEDERS) for n in range(FEEDERS)]
     sent = 0
@@ -47,13 +48,13 @@ def fill(pipeline: Pipeline, events: int, late: int = 0) -> int:
         if feeder.returncode != 0:
             raise Failed(f"a feeder ended with {feeder.returncode}")
         sent += int(json.loads(out)["events"])
-    pipeline.wait_for("drain", sent, 1800, worker)
+    pipeline.wait_for("drain", before + sent, 1800, worker)
     if late:
         edits.merges(conservation.variables(pipeline.folder), "STOP")
     for n in range(late):
         pipeline.feeder(f"late-{n}", LATE_EVENTS).communicate(timeout=600)
         sent += LATE_EVENTS
-        pipeline.wait_for("late", sent, 600, worker)
+        pipeline.wait_for("late", before + sent, 600, worker)
     worker.send_signal(signal.SIGTERM)
     worker.wait(30)
     return sent
