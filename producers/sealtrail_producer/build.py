@@ -1,7 +1,8 @@
 """Turns the arguments of emit() into an event, or says at once what is wrong with them.
 
-All that can be seen without encoding is seen here: types, caps, lengths, ranges. What is left (an
-event over 512 kB, text that is no Unicode) is found when it is encoded and becomes a tombstone.
+All that can be seen without encoding is seen here: types, caps, lengths, ranges. An event that may
+be larger than 512 KiB is encoded at once (`core`). What is left (text that is no Unicode) is found
+when the event is encoded, and becomes a tombstone.
 """
 
 from __future__ import annotations

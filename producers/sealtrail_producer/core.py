@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sealtrail import avro, ids
 from sealtrail.errors import SealtrailError, UnavailableError
+from sealtrail.event import MAX_EVENT_BYTES
 from sealtrail.statement import Continues, Genesis, Identity
 from sealtrail_producer import envelope, slots
 from sealtrail_producer.adoption import Adoption
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 # Memory for events that are not in the spool yet, by a rough estimate of their size.
 QUEUE_BYTES = 64 * 1024 * 1024
+# An event of a smaller estimate is never too large: a character has four bytes at most.
+LARGE = MAX_EVENT_BYTES // 4
 
 
 class Core:
@@ -227,8 +230,15 @@ class Core:
     # -- events ---------------------------------------------------------------
 
     def add(self, event: ProvenanceEvent, *, durable: bool) -> Pending:
-        """Give an event its place in the chain, and wait for the disk if asked."""
+        """Give an event its place in the chain, and wait for the disk if asked.
+
+        Raises:
+            EventError: it is too large.
+        """
         size = estimate(event)
+        if size > LARGE:
+            # Before it takes a sequence number; to encode all of them here would cost too much.
+            event.encode()
         condition = self.intake.condition
         while True:
             with condition:

@@ -154,14 +154,21 @@ class Intake:
 
 
 def estimate(event: ProvenanceEvent) -> int:
-    """Roughly the bytes of an event, without encoding it."""
-    size = 160 + len(event.activity) + 60 * len(event.parents)
-    for entity in event.inputs:
-        size += 64 + len(entity.namespace) + len(entity.name)
-    for entity in event.outputs:
-        size += 64 + len(entity.namespace) + len(entity.name)
+    """Roughly the bytes of an event, without encoding it; never less than its characters."""
+    size = 160 + len(event.activity) + len(event.actor.id) + 60 * len(event.parents)
+    for entity in (*event.inputs, *event.outputs):
+        size += 64 + len(entity.namespace) + len(entity.name) + len(entity.version or "")
     for name, value in event.attributes.items():
         size += 8 + len(name) + len(value)
     for personal in event.protected:
         size += 40 + len(personal.ciphertext)
+    if event.commitments:
+        size += 34 * len(event.commitments)
+    if event.policy is not None:
+        size += len(event.policy)
+    if event.code is not None:
+        size += len(event.code.repository) + len(event.code.revision)
+        size += len(event.code.image_digest or "")
+    if event.actor.on_behalf_of is not None:
+        size += len(event.actor.on_behalf_of)
     return size
