@@ -64,6 +64,8 @@ class Pipeline:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         subprocess.run(
             self._command("local", "down"),
             env=self.env,

@@ -164,7 +164,7 @@ def test_e17_asked_to_stop_while_the_store_is_away(line: Line, happened: Say) ->
         feeder = line.feed(300)
         time.sleep(4)
         seconds = line.stop()
-        feeder.wait(300)
+        feeder.communicate(timeout=300)
     finally:
         os.kill(store, signal.SIGCONT)
     assert seconds < 10
