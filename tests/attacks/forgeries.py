@@ -37,20 +37,34 @@ ONCE = {"unknown_key", "key_retired", "key_compromised", "released_by_hand"}
 LEFT_OUT = {"every_bit_of_a_message", "worker_without_its_memory", "schema_that_hurts", "weak_key"}
 # Of the forgeries so many are edits of stored rows.
 EDITS_PART = 10
+# One takes about half a second to play; honest events keep pace, so that all are hidden in them.
+FORGERY_S = 0.5
+# Of each feeder: all four may write to one partition, of which the embedded broker keeps 5 MB.
+PACE_BYTES = 1_000_000
 
 
 class Honest:
-    """Services that emit, and how many events they have sent."""
+    """Services that emit, and how many events they have sent.
 
-    def __init__(self, scene: Scene, events: int) -> None:
+    Args:
+        scene: where.
+        events: how many in all.
+        seconds: about how long they take, unless told to hurry.
+    """
+
+    def __init__(self, scene: Scene, events: int, seconds: float) -> None:
         scene.run("keys", "setup-dev", "--producer", PRODUCER)
-        self.events = events // FEEDERS * FEEDERS
-        env = scene.stack.env | {"SEALTRAIL_PACE_BYTES": "3000000", "SEALTRAIL_CLOSE_S": "600"}
+        each = events // FEEDERS
+        self.events = each * FEEDERS
+        self._hurry = scene.folder / "hurry"
+        env = scene.stack.env | {
+            "SEALTRAIL_PACE_BYTES": str(PACE_BYTES),
+            "SEALTRAIL_CLOSE_S": "600",
+        }
         feeder = [sys.executable, str(HERE / "feeder.py"), PRODUCER]
+        paced = [str(each), str(each / seconds), str(self._hurry)]
         self.processes = [
-            subprocess.Popen(
-                [*feeder, f"honest-{n}", str(events // FEEDERS)], env=env, stdout=subprocess.PIPE
-            )
+            subprocess.Popen([*feeder, f"honest-{n}", *paced], env=env, stdout=subprocess.PIPE)
             for n in range(FEEDERS)
         ]
 
@@ -59,7 +73,8 @@ class Honest:
         return any(p.poll() is None for p in self.processes)
 
     def end(self) -> None:
-        """Wait until all have sent everything."""
+        """Wait until all have sent everything, as fast as they can."""
+        self._hurry.touch()
         for process in self.processes:
             process.communicate(timeout=7200)
             assert process.returncode == 0, f"a feeder ended with {process.returncode}"
@@ -136,7 +151,7 @@ def run(events: int, count: int, seed: int) -> dict[str, Any]:
     began = time.monotonic()
     with Scene.begin() as scene:
         scene.start_worker()
-        honest = Honest(scene, events)
+        honest = Honest(scene, events, count * FORGERY_S)
         play(scene, honest, count - edited, seed)
         say(f"{honest.events} honest events sent in {time.monotonic() - began:.0f} s")
         scene.wait("all honest events", lambda: stored(scene) == honest.events, 600)
