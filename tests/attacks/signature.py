@@ -162,9 +162,11 @@ def unknown_key(scene: Scene) -> Iterator[None]:
     parked = [scene.refuse(made.value, 1, Code.UNKNOWN_KEY, key=b"k") for made in batches]
     scene.kept["parked"] = list(zip(batches, parked, strict=True))
     yield
+    before = scene.count("disposition = 'released'")
     scene.run("keys", "register", "--producer", "newcomer")
     # What comes before they do would stand behind a gap that they fill.
-    scene.wait("releases", lambda: scene.count("disposition = 'released'") == len(parked))
+    awaited = before + len(parked)
+    scene.wait("releases", lambda: scene.count("disposition = 'released'") == awaited)
     scene.accept(chain.make(2))
 
 
