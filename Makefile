@@ -138,7 +138,7 @@ bench-sdk: $(READY) ## Measure events a second from emit() in services' processe
 
 .PHONY: simulate
 simulate: $(READY) ## Simulated worlds from seeds, each of which must end lawfully; planted mistakes must be found (SEEDS=10000 FIRST=1)
-	$(BIN)/python -m tests.simulation.run $(or $(SEEDS),1000) $(or $(FIRST),1) $(or $(PROCESSES),1)
+	$(BIN)/python -m tests.simulation.run $(or $(SEEDS),1000) $(or $(FIRST),1) $(or $(PROCESSES),$(shell nproc))
 
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzz every parser of hostile bytes with atheris; crashes become assets (SECONDS=300)
