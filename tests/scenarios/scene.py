@@ -126,14 +126,16 @@ class Scene:
         Args:
             real: on real servers instead of embedded ones.
         """
-        opened = ExitStack()
-        stack = opened.enter_context(running_stack(real=real))
-        scene = cls(Stack(stack.env | SETTINGS, stack.state_dir), _open=opened)
-        scene.run("store", "migrate")
-        names = [word for name in PRODUCERS for word in ("--producer", name)]
-        scene.run("keys", "setup-dev", *names)
-        scene.run("keys", "setup-dev", "--producer", VAULT, "--post-quantum")
-        return scene
+        with ExitStack() as opened:
+            stack = opened.enter_context(running_stack(real=real))
+            scene = cls(Stack(stack.env | SETTINGS, stack.state_dir))
+            scene.run("store", "migrate")
+            names = [word for name in PRODUCERS for word in ("--producer", name)]
+            scene.run("keys", "setup-dev", *names)
+            scene.run("keys", "setup-dev", "--producer", VAULT, "--post-quantum")
+            # Whatever fails above leaves nothing behind.
+            scene._open = opened.pop_all()
+            return scene
 
     def __enter__(self) -> Self:
         return self
