@@ -102,7 +102,11 @@ class Together:
             for partition, messages in work
         }
         asked = {log: offsets for log, offsets in unstamped.items() if offsets}
-        return dict(self._ledger.receipts_of(asked, self._now())) if asked else {}
+        if not asked:
+            return {}
+        # A record that was there before a message counts before it arrives: by our clock, too.
+        self._in_flush_thread(self._refresh_keys).result()
+        return dict(self._ledger.receipts_of(asked, self._now()))
 
     def _begin(
         self,

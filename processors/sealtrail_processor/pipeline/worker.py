@@ -325,6 +325,7 @@ class Worker:
         self._reports.committed(flush)
         self._timers.committed(flush)
         self._linker.committed(flush)
+        self._releaser.committed(flush, self.outside.keys, self.rules(flush.log))
         partition = self.partitions.get(flush.log.partition)
         if partition is not None:
             self._heads.committed(flush, partition.chains)

@@ -18,7 +18,7 @@ from hashlib import sha256
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from sealtrail.findings import PARKED_CODES
+from sealtrail.findings import PARKED_CODES, Disposition
 from sealtrail.validate import Refused, validate
 from sealtrail_processor.judging import released
 from sealtrail_processor.judging.model import Log
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sealtrail_processor.judging.judge import Rules
     from sealtrail_processor.judging.keys_reader import KeysReader
+    from sealtrail_processor.judging.model import Flush
     from sealtrail_processor.judging.ports import Clock, Publisher
     from sealtrail_processor.store.client import Row, Store
 
@@ -226,7 +227,7 @@ class _Look:
     by the broker's clock, which may be ahead of ours.
     """
 
-    state: tuple[int, frozenset[Log]]
+    state: tuple[int, int, frozenset[Log]]
     known_at: int
     left: list[Log]
     after: Mapping[str, object] = field(default_factory=lambda: START)
@@ -235,17 +236,32 @@ class _Look:
 class Releaser:
     """Releases parked messages once their key or schema is known.
 
-    Looks when key records have come or partitions were assigned, not at every turn; and for some
-    seconds a turn, for the thread that it runs in has more to do, and whoever may write to the
-    topic can have any number of messages parked.
+    Looks when key records have come, also while a message was judged without them, or partitions
+    were assigned, not at every turn. Each look takes some seconds of a turn at most: the thread
+    that it runs in has more to do, and whoever may write to the topic can have any number parked.
     """
 
     def __init__(self, store: Store, publisher: Publisher, now: Clock) -> None:
         self._store = store
         self._publisher = publisher
         self._now = now
-        self._seen: tuple[int, frozenset[Log]] = (-1, frozenset())
+        self._seen: tuple[int, int, frozenset[Log]] = (-1, 0, frozenset())
+        self._overtaken = 0
         self._look: _Look | None = None
+
+    def committed(self, flush: Flush, keys: KeysReader, rules: Rules) -> None:
+        """Look once more if what was parked is known by now; in the thread that committed it.
+
+        A record may come after a message was judged; when a look followed before the commit, it
+        did not find the message, and the next record may be a year away. One that was released
+        before is no reason: whatever parks it again would have it go round and round.
+        """
+        for judged in flush.judged:
+            if judged.disposition is Disposition.PARKED and judged.released_from is None:
+                value, arrival = judged.message.value, judged.arrival
+                if _known(value, arrival, keys, rules, keys.latest):
+                    self._overtaken += 1
+                    return
 
     def run(self, logs: Sequence[Log], keys: KeysReader, rules: Callable[[Log], Rules]) -> int:
         """Look for parked messages of these partitions that can be judged now; how many went.
@@ -255,7 +271,7 @@ class Releaser:
         """
         began, count = self._now(), 0
         if self._look is None:
-            state = (keys.generation, frozenset(logs))
+            state = (keys.generation, self._overtaken, frozenset(logs))
             if state == self._seen or not logs:
                 return 0
             self._look = _Look(state, keys.latest, list(logs))
@@ -285,7 +301,7 @@ class Releaser:
         return find(self._store, condition, {"topic": at.topic, "partition": at.partition, **after})
 
     def _release(self, page: Sequence[Held], keys: KeysReader, rules: Rules, known_at: int) -> int:
-        ready = [h for h in page if _known(h, keys, rules, known_at)]
+        ready = [h for h in page if _known(h.value, h.arrival, keys, rules, known_at)]
         if ready:
             release(self._store, self._publisher, ready, self._now())
             at = ready[0].log
@@ -297,6 +313,8 @@ def _after(arrival: int, log_id: str, offset: int) -> dict[str, object]:
     return {"after": arrival, "log_id": log_id, "offset": offset}
 
 
-def _known(held: Held, keys: KeysReader, rules: Rules, known_at: int) -> bool:
-    outcome = validate(held.value, rules.place, held.arrival, keys.directory, known_at=known_at)
+def _known(
+    value: bytes | None, arrival: int, keys: KeysReader, rules: Rules, known_at: int
+) -> bool:
+    outcome = validate(value, rules.place, arrival, keys.directory, known_at=known_at)
     return not (isinstance(outcome, Refused) and outcome.code in PARKED_CODES)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.contract import world
-from tests.processors.pipeline.scenes import RULES, SECOND
+from tests.processors.pipeline.scenes import RULES, SECOND, raw
 
 from sealtrail.errors import ConfigurationError, UnavailableError
-from sealtrail.findings import Code
+from sealtrail.findings import Code, Disposition
 from sealtrail_processor.commands import quarantine as quarantine_cli
 from sealtrail_processor.judging import released
 from sealtrail_processor.judging.keys_reader import KeysReader
-from sealtrail_processor.judging.model import Log
+from sealtrail_processor.judging.model import RECEIPT, Flush, Judged, Log
 from sealtrail_processor.memory import MemoryKeys, MemoryPublisher
 from sealtrail_processor.quarantine import advice, dissect
 from sealtrail_processor.quarantine import held as quarantine
@@ -130,6 +131,31 @@ def test_it_looks_again_only_when_keys_or_partitions_changed() -> None:
     assert releaser.run([LOG], reader, lambda _: RULES) == 0
     reader.generation += 1
     assert releaser.run([LOG], reader, lambda _: RULES) == 1
+
+
+@pytest.mark.parametrize(
+    ("producer", "changes", "looks"),
+    [
+        (world.Producer(), {}, True),
+        (world.Producer(keys=(world.STRANGER,)), {}, False),
+        # Else it would go round and round.
+        (world.Producer(), {"released_from": ("cluster-1", world.TOPIC, 1, 0)}, False),
+        (world.Producer(), {"disposition": Disposition.QUARANTINED}, False),
+    ],
+)
+def test_it_looks_again_when_keys_came_before_the_commit(
+    producer: world.Producer, changes: dict[str, Any], *, looks: bool
+) -> None:
+    shelf, reader = Shelf([]), keys()
+    releaser = Releaser(shelf, MemoryPublisher(), lambda: world.NOW)  # type: ignore[arg-type] # a part
+    assert releaser.run([LOG], reader, lambda _: RULES) == 0
+    message = raw(1, producer.send())
+    shelf.held = [held(1, message.value)]
+    judged = Judged(message, world.NOW, RECEIPT, Disposition.PARKED)
+    releaser.committed(Flush(LOG, 1, (replace(judged, **changes),)), reader, RULES)
+    read = len(shelf.read)
+    assert releaser.run([LOG], reader, lambda _: RULES) == int(looks)
+    assert (len(shelf.read) > read) == looks
 
 
 def test_a_broker_that_is_away_leaves_everything_as_it_was() -> None:

@@ -119,6 +119,18 @@ def test_a_partition_that_was_taken_away_is_left_alone() -> None:
     assert ends(pair) == [(1, 0, 1)]
 
 
+def test_records_that_were_there_before_the_messages_count_before_they_arrive() -> None:
+    pair = Pair()
+    scene, before = pair.scene, pair.scene.now
+
+    def refresh() -> None:
+        scene.now += SECOND  # What is read then counts from then on.
+
+    together = Together(scene.ledger, scene.ledger, lambda: scene.now, refresh, at_once, scene.mark)
+    together.process(pair.work(1))
+    assert [j.arrival for j in scene.ledger.judged()] == [before + SECOND] * 2
+
+
 def event(value: bytes) -> Any:
     return SimpleNamespace(message=SimpleNamespace(value=value))
 
