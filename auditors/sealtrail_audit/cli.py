@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import closing
 from typing import Any
 
@@ -133,7 +134,15 @@ def lineage_command(
             start = source.writers(entity, up=up, limit=most + 1)
         else:
             start = [event_id]
-        found = lineage.walk(source, start, up=up, depth=depth, max_nodes=most)
+        end = time.monotonic() + settings.lineage_seconds
+        found = lineage.walk(
+            source,
+            start,
+            up=up,
+            depth=depth,
+            max_nodes=most,
+            time_is_up=lambda: time.monotonic() > end,
+        )
     if output.json:
         output.data({"of": title} | found.value())
         return OK

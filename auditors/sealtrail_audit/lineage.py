@@ -1,8 +1,8 @@
 """Lineage: from an event or an entity up to its causes, or down to what became of it.
 
 - The graph is walked level by level, one question per level, never by recursion in the engine.
-- A walk ends at its depth, at its number of events, and on cycles (honest events cannot form one,
-  forged ones might): what a limit cut off is said, not hidden.
+- A walk ends at its depth, at its number of events, when its time is up, and on cycles (honest
+  events cannot form one, forged ones might): what a limit cut off is said, not hidden.
 - It is a graph, not a tree: what was shown once is referred to after that.
 
 I/O is not handled here; `sealtrail_audit.graph` asks the store.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sealtrail import ids
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,14 @@ def _plain(node: Node) -> dict[str, Any]:
     }
 
 
-def walk(
-    source: Source, start: Sequence[bytes], *, up: bool, depth: int, max_nodes: int
+def walk(  # noqa: PLR0913 - four limits, all by name
+    source: Source,
+    start: Sequence[bytes],
+    *,
+    up: bool,
+    depth: int,
+    max_nodes: int,
+    time_is_up: Callable[[], bool] = lambda: False,
 ) -> Lineage:
     """Follow edges from some events.
 
@@ -118,6 +124,7 @@ def walk(
         up: towards causes; else towards consequences.
         depth: most steps from a first event.
         max_nodes: most events in the answer.
+        time_is_up: asked before each step.
     """
     found = Lineage(tuple(start)[:max_nodes], up)
     if len(start) > max_nodes:
@@ -126,6 +133,9 @@ def walk(
     known = dict.fromkeys(frontier)
     left_out: set[bytes] = set()
     for step in range(depth + 1):
+        if frontier and time_is_up():
+            found.notes.append(f"time is up at depth {step}: {len(frontier)} events lead further")
+            break
         edges = source.edges(frontier, up=up) if frontier else ()
         if step == depth:
             _note_depth(found, edges, known, depth)

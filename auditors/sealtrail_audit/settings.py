@@ -19,6 +19,9 @@ class AuditSettings(CommonSettings):
     lineage_nodes: int = Field(
         default=500, ge=1, le=100_000, description="most events in one lineage tree"
     )
+    lineage_seconds: float = Field(
+        default=30, gt=0, description="most seconds in which a lineage is followed further"
+    )
     audit_events: int = Field(
         default=20_000,
         ge=1,

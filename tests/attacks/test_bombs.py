@@ -92,7 +92,7 @@ def test_d4_very_many_children(line: Line, happened: Say) -> None:
     wanted = "FROM provenance.links WHERE verdict = 'VERIFIED' AND parent_id = "
     name = f"'{ids.text(parent.event_id())}'"
     line.wait(lambda: line.number(f"SELECT count() {wanted}{name}") == CHILDREN)
-    seconds = lineage(line, parent.event_id(), "--down", "--depth", "3")
+    seconds = lineage(line, parent.event_id(), CHILDREN + 1, "--down", "--depth", "3")
     line.stop()
     assert watch.grown < MEMORY
     happened(
@@ -123,7 +123,7 @@ def test_d4_very_deep(line: Line, happened: Say) -> None:
     mine = f"FROM provenance.links WHERE child_chain = '{chain.chain_id.hex()}'"
     verified = f"SELECT count() {mine} AND verdict = 'VERIFIED'"
     line.wait(lambda: line.number(verified) == DEPTH - 1)
-    seconds = lineage(line, last, "--up", "--depth", "10000", "--max-events", "20000")
+    seconds = lineage(line, last, DEPTH, "--up", "--depth", "10000", "--max-events", "20000")
     line.stop()
     assert watch.grown < MEMORY
     happened(
@@ -146,14 +146,15 @@ def reference(chain_id: bytes, number: int, made: bytes) -> Any:
     return ParentRef(ids.event_id(chain_id, number), causal_prefix(made)[0], leaf_hash(made))
 
 
-def lineage(line: Line, event_id: bytes, *options: str) -> float:
-    """Seconds that `sealtrail lineage` takes."""
+def lineage(line: Line, event_id: bytes, events: int, *options: str) -> float:
+    """Seconds that `sealtrail lineage` takes; it shows so many events, or says that it does not."""
     began = time.monotonic()
     done = line.pipeline.call("lineage", ids.text(event_id), *options)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     seconds = time.monotonic() - began
     assert seconds < 90
+    assert ("note: " in done.stdout) or done.stdout.count(" by ") == events, done.stdout[-500:]
     return seconds
 
 

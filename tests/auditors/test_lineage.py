@@ -76,6 +76,16 @@ def test_depth_and_number_are_limits_that_are_told():
     assert few.notes == ["limit of 10 events reached: 40 more were seen and left out"]
 
 
+def test_a_walk_whose_time_is_up_says_where_it_stopped():
+    chain = {n: [n - 1] if n else [] for n in range(50)}
+    asked = iter([False, False, True])
+    found = walk(
+        Fake(chain), [eid(49)], up=True, depth=99, max_nodes=99, time_is_up=lambda: next(asked)
+    )
+    assert [n.activity for n in found.nodes.values()] == ["49", "48", "47"]
+    assert found.notes == ["time is up at depth 2: 1 events lead further"]
+
+
 def test_a_deep_chain_is_drawn_without_recursion():
     chain = {n: [n - 1] if n else [] for n in range(3000)}
     found = walk(Fake(chain), [eid(2999)], up=True, depth=10_000, max_nodes=10_000)

@@ -10,7 +10,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from sealtrail.errors import UnavailableError
@@ -23,6 +29,16 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 # A hole in the log is passed over by the broker itself; so long may the next message take.
 READ_S = 10.0
+# A broker that has just started, or a group or partition that moves: asked again for a while.
+MOVING = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
+MOVING_S, PAUSE_S = 30.0, 0.5
 rdkafka = logging.getLogger("librdkafka")
 
 
@@ -117,10 +133,15 @@ class KafkaBroker:
 
 
 def _ask(question: Callable[[], Any]) -> Any:
-    try:
-        return question()
-    except KafkaException as error:
-        raise UnavailableError(
-            f"kafka cannot be asked: {error.args[0]}",
-            hint="are the brokers up? --store-only looks at the store alone",
-        ) from None
+    deadline = time.monotonic() + MOVING_S
+    while True:
+        try:
+            return question()
+        except KafkaException as error:
+            if error.args[0].code() in MOVING and time.monotonic() < deadline:
+                time.sleep(PAUSE_S)
+                continue
+            raise UnavailableError(
+                f"kafka cannot be asked: {error.args[0]}",
+                hint="are the brokers up? --store-only looks at the store alone",
+            ) from None
