@@ -32,9 +32,17 @@ if TYPE_CHECKING:
 
 FEEDERS = 4
 PRODUCER = "load"
-# These can be played once, or are a flood by themselves.
-ONCE = {"unknown_key", "key_retired", "key_compromised", "released_by_hand"}
-LEFT_OUT = {"every_bit_of_a_message", "worker_without_its_memory", "schema_that_hurts", "weak_key"}
+# These can be played once.
+ONCE = {
+    "unknown_key",
+    "key_retired",
+    "key_compromised",
+    "released_by_hand",
+    "schema_that_hurts",
+    "weak_key",
+}
+# A flood by itself, of which there are samples; and one that starts the worker anew.
+LEFT_OUT = {"every_bit_of_a_message", "worker_without_its_memory"}
 # Of the forgeries so many are edits of stored rows.
 EDITS_PART = 10
 # One takes about half a second to play; honest events keep pace, so that all are hidden in them.
