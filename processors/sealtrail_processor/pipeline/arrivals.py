@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.ports import Coordinates, Ledger
 
 
+def unstamped(messages: Sequence[RawMessage]) -> list[int]:
+    """Offsets of messages that the broker did not stamp: their arrival is a receipt of ours."""
+    return [message.offset for message in messages if not message.append_time]
+
+
 def settled(
     messages: Sequence[RawMessage], receipts: Mapping[int, int], last: int, ledger: Ledger
 ) -> list[Arrival]:

@@ -269,8 +269,7 @@ class Partition:
     ) -> list[Arrival]:
         if receipts is None:
             receipts = {}
-            unstamped = [m.offset for m in messages if not m.append_time]
-            if unstamped:
+            if unstamped := arrivals.unstamped(messages):
                 now = max(self.ports.now(), self.last_arrival)
                 receipts = self.ports.ledger.receipts(self.log, unstamped, now)
         return arrivals.settled(messages, receipts, self.last_arrival, self.ports.ledger)

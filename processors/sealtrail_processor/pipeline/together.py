@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sealtrail_processor.judging.model import OneByOne
+from sealtrail_processor.pipeline import arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,11 +98,11 @@ class Together:
             self._in_flush_thread(_alone, alone).result()
 
     def _receipts(self, work: Work) -> dict[Log, Mapping[int, int]]:
-        unstamped = {
-            partition.log: [m.offset for m in messages if not m.append_time]
+        asked = {
+            partition.log: offsets
             for partition, messages in work
+            if (offsets := arrivals.unstamped(messages))
         }
-        asked = {log: offsets for log, offsets in unstamped.items() if offsets}
         if not asked:
             return {}
         # A record that was there before a message counts before it arrives: by our clock, too.

@@ -325,7 +325,7 @@ class Worker:
         self._reports.committed(flush)
         self._timers.committed(flush)
         self._linker.committed(flush)
-        self._releaser.committed(flush, self.outside.keys, self.rules(flush.log))
+        self._releaser.committed(flush, self.outside.keys, self.rules)
         partition = self.partitions.get(flush.log.partition)
         if partition is not None:
             self._heads.committed(flush, partition.chains)

@@ -249,7 +249,7 @@ class Releaser:
         self._overtaken = 0
         self._look: _Look | None = None
 
-    def committed(self, flush: Flush, keys: KeysReader, rules: Rules) -> None:
+    def committed(self, flush: Flush, keys: KeysReader, rules: Callable[[Log], Rules]) -> None:
         """Look once more if what was parked is known by now; in the thread that committed it.
 
         A record may come after a message was judged; when a look followed before the commit, it
@@ -259,7 +259,7 @@ class Releaser:
         for judged in flush.judged:
             if judged.disposition is Disposition.PARKED and judged.released_from is None:
                 value, arrival = judged.message.value, judged.arrival
-                if _known(value, arrival, keys, rules, keys.latest):
+                if _known(value, arrival, keys, rules(flush.log), keys.latest):
                     self._overtaken += 1
                     return
 

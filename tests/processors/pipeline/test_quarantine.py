@@ -152,7 +152,7 @@ def test_it_looks_again_when_keys_came_before_the_commit(
     message = raw(1, producer.send())
     shelf.held = [held(1, message.value)]
     judged = Judged(message, world.NOW, RECEIPT, Disposition.PARKED)
-    releaser.committed(Flush(LOG, 1, (replace(judged, **changes),)), reader, RULES)
+    releaser.committed(Flush(LOG, 1, (replace(judged, **changes),)), reader, lambda _: RULES)
     read = len(shelf.read)
     assert releaser.run([LOG], reader, lambda _: RULES) == int(looks)
     assert (len(shelf.read) > read) == looks
