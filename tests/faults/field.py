@@ -15,7 +15,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -201,11 +201,23 @@ class Field(Pipeline):
 
     def waits_for(self, name: str) -> str:
         """What a worker says that it waits for; empty when it is well."""
-        url = f"http://127.0.0.1:{self.health[name]}/readyz"
         try:
-            return str(httpx.get(url, timeout=10).json()["waiting_for"])
+            return str(self._readiness(name)["waiting_for"])
         except httpx.HTTPError as error:
             return f"{SILENT}: {error}"
+
+    def works(self, name: str) -> bool:
+        """Whether a worker has partitions and waits for nothing."""
+        try:
+            said = self._readiness(name)
+        except httpx.HTTPError:
+            return False
+        return bool(said["assigned"]) and not said["waiting_for"]
+
+    def _readiness(self, name: str) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self.health[name]}/readyz"
+        said: dict[str, Any] = httpx.get(url, timeout=10).json()
+        return said
 
     def begin(self) -> None:
         """Start the load."""

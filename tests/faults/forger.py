@@ -15,6 +15,8 @@ from tests.attacks.play import ATTACKS
 from tests.scenarios.scene import Scene
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Stack
 
 CHOSEN = (
@@ -74,9 +76,13 @@ class Forger:
 
     def play(self, name: str) -> None:
         """One attack now."""
+        self.send(name, ATTACKS[name])
+
+    def send(self, name: str, act: Callable[[Scene], object]) -> None:
+        """Have something sent by hand now, to be told of under a name."""
         with self._lock:
             self.scene.attack = name
-            ATTACKS[name](self.scene)
+            act(self.scene)
             self.played[name] = self.played.get(name, 0) + 1
 
     def finish(self) -> None:

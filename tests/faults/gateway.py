@@ -5,6 +5,7 @@ It reads a whole request before it decides, so that what it breaks is broken exa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import socket
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TIMEOUT_S = 120
 
@@ -48,6 +49,9 @@ class Gateway:
     cut: Callable[[Insert], bool] = lambda _: False
     inserts: list[Insert] = field(default_factory=list)
     broken: list[Insert] = field(default_factory=list)
+    # Requests that the store has and has not answered yet.
+    unanswered: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: ThreadingHTTPServer | None = None
 
     @property
@@ -94,10 +98,21 @@ class Gateway:
                 request.connection.shutdown(socket.SHUT_RDWR)
                 return
             connection.request(request.command, request.path, body, headers)
-            reply = connection.getresponse()
+            with self._waiting():
+                reply = connection.getresponse()
             request.answer(reply, reply.read())
         finally:
             connection.close()
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self._lock:
+            self.unanswered += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.unanswered -= 1
 
 
 _HOPS = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}

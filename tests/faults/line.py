@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from confluent_kafka import Producer
 from tests.attacks import edits
 from tests.crash.harness import PRODUCER, Pipeline
@@ -144,6 +145,22 @@ class Line:
         distinct = self.number("SELECT uniqExact(event_id) FROM provenance.events")
         assert distinct == self.sent
         return f"{self.sent} events, each once; {found.consumed} offsets, each with one fate"
+
+    @staticmethod
+    def waits_for(port: int) -> str:
+        """What a worker says that it waits for; empty when it is well or has not begun."""
+        try:
+            said = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=60).json()
+        except httpx.HTTPError:
+            return ""
+        return str(said["waiting_for"])
+
+    @staticmethod
+    def metric(port: int, name: str) -> float:
+        """A metric without labels of a worker."""
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+        (line,) = [x for x in metrics.splitlines() if x.startswith(f"{name} ")]
+        return float(line.split()[-1])
 
     def findings(self) -> list[dict[str, Any]]:
         """What is open."""

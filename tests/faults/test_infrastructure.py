@@ -18,6 +18,8 @@ import pytest
 from tests.faults import ledger, verdict
 from tests.faults.field import Field
 from tests.faults.injectors.all import FAULTS
+from tests.faults.injectors.descriptors import no_more
+from tests.faults.injectors.memory import LARGE, LARGE_EVENTS, PARTITIONS
 from tests.faults.injectors.sink import during
 from tests.faults.proxy import Manners
 from tests.faults.store_away import WORKER_MB
@@ -183,15 +185,38 @@ def test_alive_but_not_consuming(field: Field, happened: Say) -> None:
 @pytest.mark.row("E18")
 def test_out_of_memory_descriptors_and_disk(field: Field, happened: Say) -> None:
     rng = random.Random(18)
-    did = [f"memory: {FAULTS['worker-memory'](field, rng)}"]
-    field.caught_up(CAUGHT_UP_S)
-    log = said(field)
-    did.append(f"descriptors: {FAULTS['worker-descriptors'](field, rng)}")
-    assert "wait: store cannot be reached" in log()
-    assert "Too many open files" in log()
+    did = [f"memory: {out_of_memory(field, rng)}"]
+    did.append(f"descriptors: {out_of_descriptors(field, rng)}")
     field.caught_up(CAUGHT_UP_S)
     did.append(f"spool: {full_spool(field)}")
     happened(f"{'; '.join(did)}; {intact(field)}")
+
+
+def out_of_memory(field: Field, rng: random.Random) -> str:
+    """The kernel ends a worker with a large batch in hand; the next one commits it, once."""
+    number = f"SELECT {{}} FROM provenance.events WHERE startsWith(instance, '{LARGE}-')"
+    ends = sum(len(worker.ends) for worker in field.workers)
+    did = FAULTS["worker-memory"](field, rng)
+    assert "ended by it" in did
+    # None but the one, and that one is back.
+    assert sum(len(worker.ends) for worker in field.workers) == ends + 1
+    field.caught_up(CAUGHT_UP_S)
+    wanted = PARTITIONS * LARGE_EVENTS
+    distinct = number.format("uniqExact(chain_id, seq)")
+    seconds = wait_until(lambda: field.number(distinct) >= wanted, CAUGHT_UP_S, "all are visible")
+    assert (field.number(number.format("count()")), field.number(distinct)) == (wanted, wanted)
+    return f"{did}; its {wanted} events each once, {seconds:.0f} s after the rest"
+
+
+def out_of_descriptors(field: Field, rng: random.Random) -> str:
+    """A worker says that it waits, and why."""
+    victim, log = rng.choice(field.workers), said(field)
+    # One that has just been started has nothing to do yet.
+    wait_until(lambda: field.works(victim.name), CAUGHT_UP_S, "it has partitions")
+    with no_more(field, victim) as how:
+        told = ("wait: store cannot be reached", "Too many open files")
+        seconds = wait_until(lambda: all(t in log() for t in told), TOLD_S, "it is told")
+    return f"{how}, told after {seconds:.1f} s"
 
 
 def full_spool(field: Field) -> str:

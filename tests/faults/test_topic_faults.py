@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from tests.conftest import free_ports
 
@@ -76,19 +75,12 @@ def test_e20_nobody_takes_the_alerts(line: Line, happened: Say) -> None:
     line.wait(lambda: line.number("SELECT count() FROM findings FINAL") == before + bad)
     seconds = time.monotonic() - began
     # An alert and a copy of each.
-    line.wait(lambda: undelivered(port) == 2 * bad)
+    line.wait(lambda: line.metric(port, "sealtrail_undelivered") == 2 * bad)
     line.stop()
     happened(
         f"{bad} findings and 500 events stored in {seconds:.1f} s; {2 * bad} alerts and copies "
         f"counted as undelivered; {line.law()}"
     )
-
-
-def undelivered(port: int) -> float:
-    """What a worker says of alerts and copies that no broker took."""
-    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
-    (line,) = [x for x in metrics.splitlines() if x.startswith("sealtrail_undelivered ")]
-    return float(line.split()[-1])
 
 
 @pytest.mark.row("E21")
