@@ -8,6 +8,7 @@ What was measured to lose nothing (docs/worker.md, "Faust"):
 - reading begins at the store's cursor, whatever the group's own offset says: Faust seeks to the
   group's commit after each rebalance, so that very call is overridden;
 - messages that were fetched before a rebalance are dropped: they will be read again;
+- nothing is committed to the group while this member joins it;
 - the Cython build: the pure Python iterator acknowledges messages that it skips.
 """
 
@@ -218,6 +219,30 @@ def _raw(message: Any) -> RawMessage:
     )
 
 
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Faust's own, but silent while this member joins a group.
+
+    On one connection a commit that follows JoinGroup is judged behind it, and by then it is of the
+    generation before: ILLEGAL_GENERATION, on which aiokafka joins again. That stops all others, so
+    that their commits come too late as well, and so on: partitions stood for 20 to 80 s.
+    """
+
+    _joining = False
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        # What is handed over is committed in there, before JoinGroup is sent.
+        await super().on_partitions_revoked(revoked)
+        self._joining = True
+
+    async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+        self._joining = False
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _commit(self, offsets: Mapping[Any, int]) -> bool:
+        # Of what is still ours the position is committed once we were told where to read.
+        return not self._joining and await super()._commit(offsets)
+
+
 def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
     class Consumer(driver.Consumer):
         """Begins where the store's commits end, and hands nothing over before it was told so.
@@ -232,6 +257,9 @@ def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
         _rebalancing = True
         # The generation in which it was told where to read.
         _sought = -1
+
+        def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+            return _Thread(self, loop=self.loop, beacon=self.beacon)
 
         async def on_partitions_revoked(self, revoked: Any) -> None:
             self._rebalancing = True

@@ -153,3 +153,37 @@ async def test_where_nothing_is_committed_nothing_is_acknowledged(broker: Broker
     await broker.resume()
     assert broker.flows()
     assert broker.group == {}
+
+
+class Member:
+    """What the consumer's thread has of the group: notes commits, and when they were sent."""
+
+    def __init__(self, consumer: Any) -> None:
+        self.thread = consumer._thread
+        self.state = "stable"
+        self.sent: list[tuple[str, dict[Any, Any]]] = []
+        self.thread._ensure_consumer = lambda: self
+        self.thread.consumer = self
+        self.thread.assignment = lambda: {TP(TOPIC, 0)}
+
+    async def commit(self, offsets: dict[Any, Any]) -> None:
+        self.sent.append((self.state, {tp.partition: o.offset for tp, o in offsets.items()}))
+
+    async def threadsafe_partitions_revoked(self, *_: Any) -> None:
+        self.state = "handing over"
+        await self.thread._commit({TP(TOPIC, 0): 5})
+
+    async def threadsafe_partitions_assigned(self, *_: Any) -> None:
+        self.state = "told"
+        await self.thread._commit({TP(TOPIC, 0): 7})
+
+
+async def test_a_member_that_joins_commits_nothing(broker: Broker) -> None:
+    member = Member(broker.consumer)
+    assert await member.thread._commit({TP(TOPIC, 0): 4})
+    await member.thread.on_partitions_revoked({TP(TOPIC, 0)})
+    member.state = "joining"
+    # It would reach the group behind JoinGroup, and have this member join again, and again.
+    assert not await member.thread._commit({TP(TOPIC, 0): 6})
+    await member.thread.on_partitions_assigned({TP(TOPIC, 0)}, 2)
+    assert member.sent == [("stable", {0: 4}), ("handing over", {0: 5}), ("told", {0: 7})]
