@@ -139,12 +139,19 @@ class Pipeline:
         return self.worker(point, str(self.folder / f"crashed-{point}"))
 
     def feeder(
-        self, instances: str, events: int, rate: float = 0, hurry: Path | None = None
+        self,
+        instances: str,
+        events: int,
+        rate: float = 0,
+        hurry: Path | None = None,
+        enough: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a process that sends events (feeder.py); its result is a JSON line on stdout."""
         command = [sys.executable, str(HERE / "feeder.py"), PRODUCER, instances, str(events)]
         if hurry is not None:
             command += [str(rate), str(hurry)]
+        if enough is not None:
+            command += [str(rate), str(enough), "ends"]
         return self.spawn(command, subprocess.PIPE)
 
     def sql(self, query: str) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WORKERS, PARTITIONS, FEEDERS = 3, 12, 3
 # Events a second of each partition: every flush has something of every partition.
 RATE = 25
+MOST_EVENTS = 1_000_000
 SETTINGS = {
     "SEALTRAIL_PARTITIONS": str(PARTITIONS),
     "SEALTRAIL_LINKS_REBUILD_S": "3600",
@@ -134,10 +135,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def load(team: Team, options: argparse.Namespace) -> dict[str, int]:
     """Send events while faults happen, then wait until all are visible."""
     names = instances(PARTITIONS)
-    hurry = team.pipeline.folder / "hurry"
-    events = round(RATE * options.seconds)
+    enough = team.pipeline.folder / "enough"
     feeders = [
-        team.pipeline.feeder(",".join(names[n::FEEDERS]), events, RATE, hurry)
+        # As long as there are faults: who is served is seen by new events.
+        team.pipeline.feeder(",".join(names[n::FEEDERS]), MOST_EVENTS, RATE, enough=enough)
         for n in range(FEEDERS)
     ]
     team.until_served("first", list(range(PARTITIONS)), time.monotonic())
@@ -145,7 +146,7 @@ def load(team: Team, options: argparse.Namespace) -> dict[str, int]:
         short(team)
     else:
         faults(team, options.seconds, options.every)
-    hurry.touch()
+    enough.touch()
     sent = verdict.sent(feeders)
     team.settled()
     drained = team.pipeline.wait_for("drain", sent["events"], 600, team.members[0].process)
