@@ -3,8 +3,10 @@
 - Messages under which a worker died are committed FEW at a time from then on, and one by one where
   it had no more than FEW in hand. What killed workers ALONE times, and has left nothing in the
   store, is quarantined unread.
-- Who was killed while it waited for the store counts for care alone, and so does who had more than
-  one message in hand: a kill from outside finds other messages each time, a poisonous one itself.
+- Who was killed while it waited for the store counts for care alone, and that only when it was not
+  the first to die of these messages: nearly all kills from outside are such deaths. Who had more
+  than one message in hand counts for care alone, too: a kill from outside finds other messages each
+  time, a poisonous one itself.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ ALONE = 3
 # Most deaths are kills from outside, with all in hand that several flushes hold: one by one these
 # would take minutes, during which the partitions of the dead stand still.
 FEW = 16
-# Phase of a death that several messages, partitions or threads may be to blame for.
+# Phase of a death at WORK that several messages, partitions or threads may be to blame for.
 SHARED = "SHARED"
 
 
@@ -53,7 +55,8 @@ class Suspicion:
     """What earlier deaths say about a partition's next messages.
 
     Args:
-        held: first and last offset that workers had in hand when they died, one pair a death.
+        held: first and last offset that workers had in hand when they died, one pair a death that
+            asks for care.
         alone: how often a worker died with just this offset in hand.
     """
 
@@ -63,16 +66,17 @@ class Suspicion:
     @classmethod
     def of(cls, deaths: Iterable[Death]) -> Suspicion:
         """From the deaths at or above the cursor."""
-        made = cls()
-        for death in deaths:
-            made.held.append((death.first, death.last))
+        made, known = cls(), list(deaths)
+        for death in known:
+            if _asks_for_care(death, known):
+                made.held.append((death.first, death.last))
             if death.first == death.last and death.phase in (Phase.WORK.name, Phase.FAULT.name):
                 made.alone[death.first] = made.alone.get(death.first, 0) + 1
         return made
 
     @property
     def until(self) -> int:
-        """No offset from here on was in a dead worker's hand."""
+        """From here on no offset asks for care."""
         return max((last + 1 for _, last in self.held), default=0)
 
     def condemns(self, offset: int) -> bool:
@@ -94,3 +98,12 @@ class Suspicion:
         """How many messages this one may be committed with."""
         sizes = (last - first + 1 for first, last in self.held if first <= offset <= last)
         return FEW if min(sizes, default=FEW + 1) > FEW else 1
+
+
+def _asks_for_care(death: Death, known: Sequence[Death]) -> bool:
+    """Whether its messages may be why, as far as one death can tell."""
+    return death.phase != Phase.WAIT.name or any(
+        other.first <= death.last and death.first <= other.last
+        for other in known
+        if other.mark != death.mark
+    )

@@ -271,5 +271,5 @@ def _deaths(slot: bytes, phase: Phase, name: str, *, several: bool) -> Iterator[
     shared = count > 1 or (several and phase is Phase.WORK)
     for number in range(min(count, _RANGES)):
         partition, first, last = _RANGE.unpack_from(slot, _RANGES_AT + number * _RANGE.size)
-        kind = SHARED if shared else phase.name
+        kind = SHARED if shared and phase is not Phase.WAIT else phase.name
         yield Death(Log(*names, partition), first, last, kind, f"{name}/{partition}")

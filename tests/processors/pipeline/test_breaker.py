@@ -192,6 +192,20 @@ def test_deaths_from_outside_never_condemn() -> None:
     assert not any(suspicion.condemns(offset) for offset in range(10))
 
 
+def test_the_first_death_in_the_stores_time_asks_for_no_care() -> None:
+    page = bytearray(PAGE)
+    mark = Mark(page)
+    with mark.holding([flush(1, 7), flush(2, 3, 4)]), mark.waiting():
+        killed = [d for d in read_mark(bytes(page), "w-1") if d.log.partition == 2]
+    assert [(d.first, d.last, d.phase) for d in killed] == [(3, 4, "WAIT")]
+    assert Suspicion.of(killed) == Suspicion()
+    # Again, with some of the same in hand: it may be these.
+    again = [*killed, death(4, 9, 2, "WAIT")]
+    assert Suspicion.of(again) == Suspicion([(3, 4), (4, 9)])
+    assert Suspicion.of([*killed, death(5, 9, 2, "WAIT")]) == Suspicion()
+    assert Suspicion.of([*killed, death(4, 4, 2)]) == Suspicion([(3, 4), (4, 4)], {4: 1})
+
+
 MANY = (0, 79)
 
 
