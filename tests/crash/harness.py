@@ -111,6 +111,7 @@ class Pipeline:
         stdout: IO[bytes] | int,
         settings: Mapping[str, str] = NOTHING,
         env: dict[str, str] = NOTHING,
+        stderr: IO[bytes] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a process that ends with this pipeline at the latest.
 
@@ -119,9 +120,10 @@ class Pipeline:
             stdout: where its output goes.
             settings: of its own, by field name.
             env: further variables, by their own names.
+            stderr: a log of its own in place of that of all processes.
         """
         env = self.env | {f"SEALTRAIL_{name.upper()}": v for name, v in settings.items()} | env
-        process = subprocess.Popen(command, env=env, stdout=stdout, stderr=self.log)
+        process = subprocess.Popen(command, env=env, stdout=stdout, stderr=stderr or self.log)
         self.started.append(process)
         return process
 

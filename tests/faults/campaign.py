@@ -12,17 +12,24 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from signal import SIGKILL
+from typing import TYPE_CHECKING, Any
 
 from tests.faults import verdict
 from tests.faults.field import Failed, Field
 from tests.faults.injectors.all import FAULTS, REAL
 from tests.faults.schedule import Planned, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.faults.supervisor import Charge
 
 SAMPLE_S = 1.0
 WINDOW_S = 60
@@ -94,6 +101,14 @@ class Campaign:
         while not stop.wait(SAMPLE_S):
             self.samples.append((time.monotonic() - self.began, where.emitted()))
 
+    def _left(self, workers: Sequence[Charge]) -> Counter[str]:
+        """Tell why workers ended by themselves; how often each reason was, whatever its numbers."""
+        left = [(e, w.name) for w in workers for e in w.ends if e.status not in {0, -SIGKILL}]
+        for end, name in sorted(left, key=lambda item: item[0].at):
+            at = end.at - self.began
+            sys.stdout.write(f"left: {name} at {at:.0f} s with {end.status}: {end.words}\n")
+        return Counter(re.sub(r"\d+", "N", end.words) for end, _ in left)
+
     def offered(self) -> tuple[float, float]:
         """Events a second that were offered: over all, and in the worst whole minute."""
         # The first seconds are imports.
@@ -117,7 +132,8 @@ class Campaign:
         self.say(f"drained after {drained:.1f} s; now the store is asked")
         said = verdict.reach(where)
         mean, worst = self.offered()
-        ends = {charge.name: Counter(charge.ends) for charge in where.supervisor.charges}
+        ends = {w.name: Counter(e.status for e in w.ends) for w in where.workers}
+        left = self._left(where.workers)
         figures = {
             "seed": self.seed,
             "minutes": self.minutes,
@@ -129,6 +145,8 @@ class Campaign:
             "drained_s": round(drained, 1),
             **said.figures,
             "worker_ends": {n: dict(sorted(c.items())) for n, c in ends.items()},
+            # Killed and asked to leave they were by the schedule; these are the others.
+            "worker_left": dict(left.most_common()),
             "worker_peak_mb": max(c.peak_kb for c in where.workers) >> 10,
         }
         said.must(worst >= min(1_000, self.rate), f"only {worst:.0f} events/s in one minute")

@@ -156,6 +156,10 @@ class Field(Pipeline):
 
     def __exit__(self, *exc: object) -> None:
         self.supervisor.close()
+        if exc and exc[0] is not None:
+            for worker in self.workers:
+                said = self.worker_log(worker.name).read_text(errors="replace")
+                sys.stderr.write(f"{worker.name}:\n{said[-3000:]}\n")
         super().__exit__(*exc)
 
     def remove(self) -> None:
@@ -167,8 +171,17 @@ class Field(Pipeline):
 
     def add_worker(self, name: str, *args: str) -> Charge:
         """Start one more worker under the supervisor; args as tests/crash/worker.py takes them."""
-        env = self.worker_env(name)
-        return self.supervisor.add(name, lambda: self.spawn([*WORKER, *args], self.log, env=env))
+        env, log = self.worker_env(name), self.worker_log(name)
+
+        def start() -> subprocess.Popen[bytes]:
+            with log.open("ab") as file:
+                return self.spawn([*WORKER, *args], file, env=env, stderr=file)
+
+        return self.supervisor.add(name, start, log)
+
+    def worker_log(self, name: str) -> Path:
+        """What workers of a name write."""
+        return self.folder / f"worker-{name}.log"
 
     def worker_env(self, name: str) -> dict[str, str]:
         """Variables of a worker: the store through the proxy, for one a clock of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,25 @@ CHECK_S = 0.25
 PAUSE_S = 1.0
 
 
+# Of a log, for what a process said last.
+TAIL_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a process ended.
+
+    Attributes:
+        status: its exit status, negative for signals.
+        at: when that was seen, by time.monotonic().
+        words: the last error that it logged, else its last line.
+    """
+
+    status: int
+    at: float
+    words: str
+
+
 @dataclass
 class Charge:
     """A process that must run.
@@ -26,26 +46,41 @@ class Charge:
     Attributes:
         name: of its role.
         start: starts one.
+        log: where it writes to, if to a file of its own.
         process: the one that runs now.
-        ends: exit statuses so far, negative for signals.
+        ends: how those before it ended.
         peak_kb: highest resident memory that was seen.
         wanted: whether it is started anew.
     """
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
+    log: Path | None = None
     process: subprocess.Popen[bytes] = field(init=False)
-    ends: list[int] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
     peak_kb: int = 0
     wanted: bool = True
     _since: float = 0
+    _said: int = 0
 
     def __post_init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
         """Start one."""
+        self._said = self.log.stat().st_size if self.log is not None and self.log.exists() else 0
         self.process, self._since = self.start(), time.monotonic()
+
+    def ended(self, status: int) -> None:
+        """Write down how the process ended."""
+        self.ends.append(End(status, time.monotonic(), self._last_words()))
+
+    def _last_words(self) -> str:
+        if self.log is None:
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(max(self._said, self.log.stat().st_size - TAIL_BYTES))
+            return last_words(file.read().decode(errors="replace"))
 
     def age(self) -> float:
         """Seconds since the one that runs now was started."""
@@ -83,9 +118,11 @@ class Supervisor:
         """Begin."""
         self._thread.start()
 
-    def add(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> Charge:
-        """Start a process and look after it."""
-        charge = Charge(name, start)
+    def add(
+        self, name: str, start: Callable[[], subprocess.Popen[bytes]], log: Path | None = None
+    ) -> Charge:
+        """Start a process and look after it; log: its own, to tell why it ended."""
+        charge = Charge(name, start, log)
         with self._lock:
             self.charges.append(charge)
         return charge
@@ -104,7 +141,7 @@ class Supervisor:
         status = charge.process.wait()
         with self._lock:
             if charge in self.charges:
-                charge.ends.append(status)
+                charge.ended(status)
                 self.charges.remove(charge)
         return status
 
@@ -124,5 +161,19 @@ class Supervisor:
         charge.peak_kb = max(charge.peak_kb, charge.resident_kb())
         status = charge.process.poll()
         if status is not None and charge.wanted and charge.age() > PAUSE_S:
-            charge.ends.append(status)
+            charge.ended(status)
             charge.begin()
+
+
+def last_words(log: str) -> str:
+    """The last error in a log of JSON lines, with what raised it; else its last line."""
+    lines = [line for line in log.split("\n") if line.strip()]
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in {"error", "critical"}:
+            cause = str(entry.get("exception", "")).strip().split("\n")[-1]
+            return ": ".join(filter(None, (str(entry.get("event")), cause)))
+    return lines[-1].strip() if lines else ""

@@ -29,6 +29,7 @@ from sealtrail_processor.pipeline.worker import EXIT_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Say = Callable[[str], None]
 
@@ -70,9 +71,8 @@ def wait_until(done: Callable[[], bool], timeout_s: float, what: str) -> float:
     return time.monotonic() - began
 
 
-def said(field: Field) -> Callable[[], str]:
-    """What all processes have written since now, to be read later."""
-    path = field.folder / "processes.log"
+def said(path: Path) -> Callable[[], str]:
+    """What a log has got since now, to be read later."""
     begin = path.stat().st_size
     return lambda: path.read_bytes()[begin:].decode(errors="replace")
 
@@ -103,7 +103,7 @@ def test_store_away(field: Field, happened: Say) -> None:
     after = intact(field)
     assert highest < WORKER_MB
     # Who is between two assignments may leave (docs/worker.md), in good order.
-    assert {s for worker in field.workers for s in worker.ends[before[worker.name] :]} <= {3}
+    assert {e.status for worker in field.workers for e in worker.ends[before[worker.name] :]} <= {3}
     happened(f"held for {AWAY_S:.0f} s, workers at {highest} MB at most; {after}")
 
 
@@ -171,7 +171,7 @@ def test_alive_but_not_consuming(field: Field, happened: Say) -> None:
     try:
         field.answers(guest.name, CAUGHT_UP_S)
         field.caught_up(CAUGHT_UP_S)
-        log = said(field)
+        log = said(field.worker_log(guest.name))
         marker.touch()
         seconds = wait_until(lambda: guest.process.poll() is not None, WATCHDOG_S, "it leaves")
     finally:
@@ -210,7 +210,8 @@ def out_of_memory(field: Field, rng: random.Random) -> str:
 
 def out_of_descriptors(field: Field, rng: random.Random) -> str:
     """A worker says that it waits, and why."""
-    victim, log = rng.choice(field.workers), said(field)
+    victim = rng.choice(field.workers)
+    log = said(field.worker_log(victim.name))
     # One that has just been started has nothing to do yet.
     wait_until(lambda: field.works(victim.name), CAUGHT_UP_S, "it has partitions")
     with no_more(field, victim) as how:
@@ -221,7 +222,7 @@ def out_of_descriptors(field: Field, rng: random.Random) -> str:
 
 def full_spool(field: Field) -> str:
     """The service says why, and emits nothing until there is room; then all is on disk."""
-    service, log = field.services[0], said(field)
+    service, log = field.services[0], said(field.folder / "processes.log")
 
     def counts() -> tuple[int, int]:
         runs = [r for r in ledger.runs(field.folder / "ledger") if r.service == service.name]

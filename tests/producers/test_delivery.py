@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sealtrail.errors import ConfigurationError, UnavailableError
-from sealtrail_producer import AUXILIARY, CREATE
+from sealtrail_producer import AUXILIARY, CREATE, Backlog
 from sealtrail_producer.errors import (
     MessageRefusedError,
     PartitionCountError,
     SigningError,
     SpoolDiskError,
     SpoolFullError,
+    TrailClosedError,
 )
 from sealtrail_producer.signing import KeySigner
 
@@ -260,6 +261,11 @@ def test_a_full_spool_raises_as_configured_and_drops_no_essential_event(
         sent += 1
         trail._core.flush_step()
     assert sent < 20
+    # What could not be spooled waits in memory; a service can tell all of it.
+    backlog = trail.backlog()
+    assert backlog.events == 1
+    assert 5000 < backlog.spool_bytes <= backlog.spool_limit == 65_536
+    assert "is full" in backlog.stuck
     with pytest.raises(SpoolFullError):
         trail.emit("x", event_type=CREATE)
     # AUXILIARY ones make room: left out, and counted.
@@ -267,8 +273,11 @@ def test_a_full_spool_raises_as_configured_and_drops_no_essential_event(
     world.broker.down = False
     world.clock.advance(60)
     assert trail.flush(60)
+    assert trail.backlog() == Backlog(0, 0, 65_536, "")
     trail.emit("z", event_type=CREATE)
     assert trail.close(60)
+    with pytest.raises(TrailClosedError):
+        trail.backlog()
     seen = judged()
     assert len(seen.events) == sent + 1
     assert seen.batches[-1].statement.sampled_out == 1

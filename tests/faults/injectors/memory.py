@@ -50,13 +50,13 @@ def worker_memory(field: Field, rng: random.Random) -> str:
         field.forger.send(LARGE, large)
         died = _ended(victim, ends)
         if died and told is not None and not _kills(told):
-            return f"{victim.name}: {how}, ended with {victim.ends[ends]} before it"
+            return f"{victim.name}: {how}, ended with {victim.ends[ends].status} before it"
     if not died:
         # It made do with what it had; the limit cannot be lifted in all cases, so it goes.
         victim.process.kill()
         _ended(victim, ends)
         return f"{victim.name}: {how}, made do with it"
-    return f"{victim.name}: {how}, ended by it with {victim.ends[ends]}"
+    return f"{victim.name}: {how}, ended by it with {victim.ends[ends].status}"
 
 
 def large(scene: Scene) -> None:

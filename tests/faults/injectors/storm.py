@@ -53,8 +53,8 @@ def worker_term(field: Field, rng: random.Random) -> str:
             if time.monotonic() > deadline:
                 raise Failed(f"{worker.name} did not leave within {LEAVE_S:g} s of SIGTERM")
             time.sleep(0.1)
-        if worker.ends[-1] != 0:
-            raise Failed(f"{worker.name} was asked to leave and ended with {worker.ends[-1]}")
+        if (status := worker.ends[-1].status) != 0:
+            raise Failed(f"{worker.name} was asked to leave and ended with {status}")
         seconds = max(seconds, time.monotonic() - began)
         time.sleep(rng.uniform(1, 3))
     return f"{len(field.workers)} one after the other, each within {seconds:.1f} s"

@@ -230,7 +230,9 @@ class TestHealth:
         server = HealthServer("127.0.0.1", 0, metrics, status)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
-                assert "sealtrail_events_total 7.0" in client.get("/metrics").text
+                told = client.get("/metrics").text
+                assert "sealtrail_events_total 7.0" in told
+                assert {"process_resident_memory_bytes", "process_open_fds"} <= set(told.split())
                 codes = [client.get(p).status_code for p in ("/healthz", "/readyz", "/other")]
             assert codes == [200, 200, 404]
         finally:
