@@ -24,6 +24,7 @@ from sealtrail_producer.pending import Receipt
 from sealtrail_producer.ports import Ports
 
 if TYPE_CHECKING:
+    from sealtrail_producer.core import Backlog
     from sealtrail_producer.trail import Trail
 
 CREATE = EventType.CREATE
@@ -54,6 +55,7 @@ __all__ = [
     "TRANSMIT",
     "Actor",
     "ActorKind",
+    "Backlog",
     "Code",
     "EntityRef",
     "EventType",
@@ -72,4 +74,8 @@ def __getattr__(name: str) -> object:
         from sealtrail_producer import trail
 
         return trail.Trail
+    if name == "Backlog":
+        from sealtrail_producer import core
+
+        return core.Backlog
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealtrail import avro, ids
@@ -42,6 +43,23 @@ log = logging.getLogger(__name__)
 QUEUE_BYTES = 64 * 1024 * 1024
 # An event of a smaller estimate is never too large: a character has four bytes at most.
 LARGE = MAX_EVENT_BYTES // 4
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits between `emit` and the brokers.
+
+    Attributes:
+        events: in memory, not in the spool yet.
+        spool_bytes: in the spool, not acknowledged yet.
+        spool_limit: at so many the spool is full.
+        stuck: why nothing more is taken for now; empty when all is well.
+    """
+
+    events: int
+    spool_bytes: int
+    spool_limit: int
+    stuck: str
 
 
 class Core:
@@ -285,6 +303,14 @@ class Core:
         if not self._running:
             self.flush_step()
             self.send_step()
+
+    def backlog(self) -> Backlog:
+        """See `Trail.backlog`."""
+        with self.intake.condition:
+            waiting = self.intake.added - self.flusher.placed
+            why = self.intake.failed or self.intake.stuck
+        stuck = "" if why is None else why.message
+        return Backlog(waiting, self.spool.pending_bytes, self.spool.max_bytes, stuck)
 
     # -- ends -----------------------------------------------------------------
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from sealtrail.dsse import Signer
     from sealtrail.event import Actor, Code, EntityRef, ParentRef, Protected
+    from sealtrail_producer.core import Backlog
     from sealtrail_producer.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -169,6 +170,14 @@ class Trail:
     def instance(self) -> str:
         """Name of this process among its producer's."""
         return self._opened().slot.instance
+
+    def backlog(self) -> Backlog:
+        """What waits between `emit` and the brokers, for the service's own metrics; takes no I/O.
+
+        Raises:
+            TrailClosedError: the trail was closed.
+        """
+        return self._opened().backlog()
 
     def emit(  # noqa: PLR0913 - the record's own fields, by keyword
         self,

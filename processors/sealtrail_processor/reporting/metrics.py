@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Flush
@@ -23,6 +23,8 @@ class Metrics:
 
     def __init__(self) -> None:
         it = self.registry = CollectorRegistry()
+        # Memory and descriptors, read from /proc when somebody asks.
+        ProcessCollector(registry=it)
         self.messages = Counter(
             "sealtrail_messages", "Messages by what became of them", ["disposition"], registry=it
         )
