@@ -1,42 +1,35 @@
 """The worker without Faust: assigned partitions, and what runs beside the stream.
 
 Threads: the *flush* thread alone judges and reads keys; *lanes* wait for the store (`together`);
-the *upkeep* thread looks after keys, timers, releases and the watchdog and hands over whatever
-touches partitions or the directory; the linker has a thread of its own (`links`). The event loop
-only waits for them.
+the *upkeep* thread looks after keys, timers, releases and the watchdog (`upkeep`); the linker has a
+thread of its own (`links`). The event loop only waits for them.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail.validate import Place
 from sealtrail_processor.judging import clock
 from sealtrail_processor.judging.judge import Rules, examine
 from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage, Sink
-from sealtrail_processor.judging.ports import LogChanged
 from sealtrail_processor.linking.heads import Heads
 from sealtrail_processor.linking.link_store import LinkStore
 from sealtrail_processor.linking.links import Linker
-from sealtrail_processor.pipeline import timers
 from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.partition import Partition, Ports
 from sealtrail_processor.pipeline.together import Together
-from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
-from sealtrail_processor.quarantine.held import Releaser
+from sealtrail_processor.pipeline.upkeep import Upkeep
 from sealtrail_processor.reporting.metrics import Busy, Metrics, Status
 from sealtrail_processor.reporting.reports import Reports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sealtrail.records import Directory
     from sealtrail_processor.judging.judge import Arrival, Examined
@@ -52,11 +45,6 @@ log = logging.getLogger(__name__)
 
 # Partitions that are loaded at a time when they are assigned.
 LOADERS = 4
-UPKEEP_S = 0.5
-WATCH_S = 2.0
-BUSY_S = 900.0
-# Timers look at partitions that no lane is busy with; one that always was is waited for.
-OVERDUE_S, PATIENCE_S = 5.0, 10.0
 EXIT_FAILED = 3
 
 
@@ -115,9 +103,6 @@ class Worker:
             outside.marks.own,
         )
         self._busy = Busy(self.status)
-        self._stop = threading.Event()
-        self._watchdog = Watchdog(settings.session_timeout_s + settings.watchdog_margin_s)
-        self._horizon = Horizon()
         self._reports = Reports(
             outside.store,
             outside.publisher,
@@ -138,19 +123,27 @@ class Worker:
             self.chain_of,
             self._heads,
             outside.now,
-            lambda: self._horizon.at,
+            lambda: self.upkeep.horizon.at,
         )
-        self._timers = timers.Timers(settings)
-        self._releaser = Releaser(outside.store, outside.publisher, outside.now)
-        self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
+        self.upkeep = Upkeep(
+            settings,
+            outside,
+            self.status,
+            self.metrics,
+            self._reports,
+            partitions=self.partitions,
+            rules=self.rules,
+            refresh_keys=self.refresh_keys,
+            in_flush_thread=self.in_flush_thread,
+            leave=partial(self.leave, EXIT_FAILED),
+        )
         self._loaded = False
-        self._looked_at: dict[int, float] = {}
 
     # -- the stream's side ----------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the threads beside the stream."""
-        self._upkeep.start()
+        self.upkeep.start()
         self._linker.start()
 
     def in_flush_thread(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -199,8 +192,7 @@ class Worker:
             self.partitions.pop(number).close()
         log_id = self.outside.broker.log_id(topic)
         deaths = self.outside.ledger.deaths(log_id, topic)
-        # Another worker may have told of gaps meanwhile.
-        self._timers.recall(self._told(topic, wanted))
+        self.upkeep.taking_over(topic, wanted)
         with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as loaders:
             # Each is a handful of questions to the store: nobody is served while they are asked.
             logs = [Log(log_id, topic, number) for number in wanted]
@@ -219,14 +211,6 @@ class Worker:
         found = self.outside.marks.collect(self.outside.ledger.record_death)
         if found:
             log.warning("%d workers died with messages in hand", found)
-
-    def _told(self, topic: str, numbers: Sequence[int]) -> list[bytes]:
-        rows = self.outside.store.query(
-            "SELECT finding_id FROM findings WHERE code IN ('GAP', 'STALLED_CHAIN') "
-            "AND topic = {topic:String} AND partition IN {numbers:Array(UInt16)}",
-            {"topic": topic, "numbers": list(numbers)},
-        )
-        return [bytes(row[0]) for row in rows]
 
     def _load(self, log_: Log, generation: int) -> Partition:
         self.outside.ledger.settle(log_.partition)
@@ -254,7 +238,7 @@ class Worker:
         caps = Caps(self.settings.flush_events, self.settings.flush_bytes)
         partition = Partition(log_, ports, self.rules(log_), caps, generation)
         partition.catch_up()
-        self._timers.forget(log_.partition)
+        self.upkeep.loaded(log_.partition)
         self._linker.rebuild(log_)
         log.info(
             "partition %d: log %s from offset %d, %d chains",
@@ -323,9 +307,8 @@ class Worker:
         self.status.progress()
         self.metrics.count(flush)
         self._reports.committed(flush)
-        self._timers.committed(flush)
         self._linker.committed(flush)
-        self._releaser.committed(flush, self.outside.keys, self.rules)
+        self.upkeep.committed(flush)
         partition = self.partitions.get(flush.log.partition)
         if partition is not None:
             self._heads.committed(flush, partition.chains)
@@ -337,120 +320,8 @@ class Worker:
         self.status.assigned = tuple(sorted(self.partitions))
         self.status.ready = not any(p.closed for p in self.partitions.values())
         self.status.progress()
-        # Workers that die time and again stop the whole group: no reason for the others to leave.
-        self._watchdog.assigned(time.monotonic())
+        self.upkeep.assigned()
         self.metrics.assigned.set(len(self.partitions))
-
-    # -- beside the stream ----------------------------------------------------------------------
-
-    def _keep_up(self) -> None:
-        watched = 0.0
-        while not self._stop.wait(UPKEEP_S):
-            try:
-                self._step()
-                if time.monotonic() - watched > WATCH_S:
-                    watched = time.monotonic()
-                    self._watch()
-            except LogChanged as error:
-                log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state
-                self.leave(EXIT_FAILED)
-            except SealtrailError as error:
-                log.warning("upkeep: %s", error)
-            except (RuntimeError, CancelledError):
-                # Stopping closes the flush thread; else a fault is shown like any other.
-                if not self._stop.is_set():
-                    log.exception("upkeep failed")
-            except Exception:
-                # A fault here must not end releases, timers and the watchdog in silence.
-                log.exception("upkeep failed")
-
-    def _step(self) -> None:
-        self.metrics.clock_jump.set(self.outside.clock_jump() / 1e6)
-        # Nothing else may be offered for long, and then nobody would note what was given up.
-        self.outside.publisher.poll()
-        self.metrics.undelivered.set(self.outside.publisher.failed)
-        if not self._loaded or not self.status.ready:
-            return
-        # In the flush thread, so that neither keys nor chains change under a flush. When that is
-        # busy the work waits its turn; this thread waits no longer than it takes to notice.
-        future = self.in_flush_thread(self._look_around)
-        while True:
-            try:
-                found, held = future.result(timeout=UPKEEP_S)
-                break
-            except TimeoutError:
-                if self._stop.is_set():
-                    return
-                self._watch()
-        for log_, entries in found.items():
-            self._reports.write(log_, entries, "timer")
-        self._timers.written(found)
-        self.metrics.chains.set(held)
-        logs = [p.log for p in list(self.partitions.values())]
-        self._releaser.run(logs, self.outside.keys, self.rules)
-
-    def _look_around(self) -> tuple[Mapping[Log, list[tuple[int, Finding, str]]], int]:
-        open_partitions = [p for p in self.partitions.values() if not p.closed]
-        with self._watching():
-            for partition in open_partitions[:1]:
-                # All partitions are of one topic; a new log need not bring messages to say so.
-                partition.check_log()
-        self.refresh_keys()
-        lagging = self.status.lag is None or self.status.lag > 0
-        # What a lane waits for may still be undone: such partitions are looked at another time.
-        with ExitStack() as locks:
-            settled = [p for p in open_partitions if self._settled(p, locks)]
-            found = self._timers.check(settled, self.outside.now(), lagging=lagging)
-        return found, sum(len(p.chains.by_id) for p in open_partitions)
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """A broker that is away: how much waits is unknown, and nobody is silent meanwhile."""
-        try:
-            yield
-        except UnavailableError:
-            self.status.lag = None
-            self._timers.look_away()
-            raise
-
-    def _settled(self, partition: Partition, locks: ExitStack) -> bool:
-        """Lock a partition if it is free, or if it was not for too long."""
-        number, now = partition.log.partition, time.monotonic()
-        waited = now - self._looked_at.setdefault(number, now)
-        if not partition.lock.acquire(timeout=PATIENCE_S if waited > OVERDUE_S else 0):
-            return False
-        locks.callback(partition.lock.release)
-        self._looked_at[number] = now
-        return True
-
-    def _watch(self) -> None:
-        broker, topic = self.outside.broker, self.settings.topic
-        begun = self.outside.now()
-        with self._watching():
-            numbers = range(broker.partitions(topic))
-            ends = {n: broker.watermarks(topic, n)[1] for n in numbers}
-            done = broker.committed(topic, list(numbers))
-        for number, partition in list(self.partitions.items()):
-            if not partition.closed:
-                done[number] = partition.next_offset
-        # A store that takes half a minute for an insert is slow, not stuck: what is under way may
-        # end, for each call has a timeout of its own.
-        busy = self.status.busy_since
-        working = busy is not None and time.monotonic() - busy < BUSY_S
-        self._horizon.observe(begun, ends, done)
-        lag, stuck = self._watchdog.observe(
-            time.monotonic(),
-            ends,
-            done,
-            own=[number for number, p in self.partitions.items() if not p.closed],
-            waiting=bool(self.status.waiting),
-            working=working,
-        )
-        self.status.lag = lag
-        self.metrics.lag.set(lag)
-        if stuck and not self.status.stopping:
-            log.error("%d messages wait and nothing moves: leaving, to be started anew", lag)
-            self.leave(EXIT_FAILED, blame=busy is not None)
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -469,7 +340,7 @@ class Worker:
     def stop(self) -> None:
         """Stop the threads beside the stream; waits at most some seconds."""
         self.status.stopping = True
-        self._stop.set()
+        self.upkeep.stop()
         self._linker.stop()
         self._lanes.shutdown(wait=False, cancel_futures=True)
         self._flushing.shutdown(wait=False, cancel_futures=True)

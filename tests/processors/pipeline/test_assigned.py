@@ -25,7 +25,8 @@ from sealtrail_processor.memory import (
     MemoryPublisher,
 )
 from sealtrail_processor.pipeline import watchdog
-from sealtrail_processor.pipeline.worker import BUSY_S, EXIT_FAILED, Outside, Worker
+from sealtrail_processor.pipeline.upkeep import BUSY_S
+from sealtrail_processor.pipeline.worker import EXIT_FAILED, Outside, Worker
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -111,19 +112,17 @@ class House:
 
     def leaves_as_stuck(self, lag: int) -> None:
         """At its second look the watchdog, without patience, sees that nothing has moved."""
-        self.worker._watchdog.patience_s = 0.0
-        self.worker._watch()
+        self.worker.upkeep.watchdog.patience_s = 0.0
+        self.worker.upkeep.watch()
         assert self.worker.status.lag == lag
         with pytest.raises(Left) as left:
-            self.worker._watch()
+            self.worker.upkeep.watch()
         assert left.value.args == (EXIT_FAILED,)
 
     def look_around(self) -> None:
         """What the upkeep thread does at each turn, without its threads."""
-        found, _ = self.worker._look_around()
-        for log, entries in found.items():
-            self.worker._reports.write(log, entries, "timer")
-        self.worker._timers.written(found)
+        found, _ = self.worker.upkeep.look_around()
+        self.worker.upkeep.tell(found)
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def test_it_takes_over_where_commits_end(house: House) -> None:
 
 def test_what_no_broker_took_is_counted_though_nothing_else_is_offered(house: House) -> None:
     house.publisher.overdue = 3
-    house.worker._step()
+    house.worker.upkeep.step()
     assert house.worker.metrics.registry.get_sample_value("sealtrail_undelivered") == 3
 
 
@@ -286,7 +285,7 @@ def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> No
 def test_nobody_is_called_silent_for_the_time_that_the_broker_was_away(house: House) -> None:
     house.assign()
     house.process(house.append(world.Producer().send()))
-    house.worker._watch()
+    house.worker.upkeep.watch()
     house.look_around()
     house.broker.away = True
     house.now += 3600 * SECOND
@@ -296,7 +295,7 @@ def test_nobody_is_called_silent_for_the_time_that_the_broker_was_away(house: Ho
     house.broker.away = False
     # What was spooled meanwhile is still on its way.
     house.look_around()
-    house.worker._watch()
+    house.worker.upkeep.watch()
     house.look_around()
     assert house.store.inserted == []
     house.now += 121 * SECOND
@@ -338,13 +337,13 @@ def test_a_log_that_dropped_all_that_was_unread_brings_no_message_to_show_it(
 def test_a_slow_store_is_not_a_stuck_worker() -> None:
     house = House(session_timeout_s=6, watchdog_margin_s=0.001)
     house.append(world.Producer().send())
-    house.worker._watchdog.patience_s = 0.0
+    house.worker.upkeep.watchdog.patience_s = 0.0
     house.worker.status.busy_since = time.monotonic()
-    house.worker._watch()
-    house.worker._watch()
+    house.worker.upkeep.watch()
+    house.worker.upkeep.watch()
     house.worker.status.busy_since = time.monotonic() - BUSY_S
     with pytest.raises(Left):
-        house.worker._watch()
+        house.worker.upkeep.watch()
 
 
 def test_threads_start_and_stop(house: House) -> None:
