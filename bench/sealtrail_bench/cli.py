@@ -175,6 +175,9 @@ def _summary(figures: dict[str, Any]) -> None:
     emit = figures.get("emit")
     if emit:
         ratios["emit_p50_vs_signing"] = round(emit["signing_each_p50_us"] / emit["p50_us"], 2)
+        ratios["emit_alone_p50_vs_signing"] = round(
+            emit["alone_signing_each_p50_us"] / emit["alone_p50_us"], 2
+        )
     growth = figures.get("growth", {})
     if {"100000", "10000000"} <= growth.keys():
         small, large = (growth[k]["cpu_us_total"] for k in ("100000", "10000000"))

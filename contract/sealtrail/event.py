@@ -104,7 +104,7 @@ class Protected:
     ciphertext: bytes
 
 
-# Not frozen: that alone would take two microseconds of the eight of an emit().
+# Not frozen: that alone would add two microseconds to the five of an emit().
 @dataclass(slots=True)
 class ProvenanceEvent:
     """Field by field as schemas/avro/ProvenanceEvent.avsc; not to be changed once it is made.

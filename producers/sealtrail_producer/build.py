@@ -100,15 +100,13 @@ def optional_text(value: Any, name: str) -> None:
 
 def run(value: UUID | bytes | None) -> bytes | None:
     """A run id as its 16 bytes."""
-    if value is None:
-        return None
+    if value is None or (isinstance(value, bytes) and len(value) == 16):
+        return value
     return value.bytes if isinstance(value, UUID) else fixed(value, 16, "run_id")
 
 
-def who(value: Actor | str | None, producer: str) -> Actor:
-    """The actor: the producer itself unless one is given; a string is the id of a service."""
-    if value is None:
-        return Actor(producer)
+def who(value: Actor | str) -> Actor:
+    """The actor that was given; a string is the id of a service."""
     if isinstance(value, str):
         return Actor(value)
     if not isinstance(value, Actor):
@@ -133,28 +131,34 @@ def listed(values: Iterable[T], name: str) -> tuple[T, ...]:
         raise EventError(f"{name} is a {type(values).__name__}", hint="give a list") from None
 
 
-def entities(values: Iterable[EntityRef], name: str) -> tuple[EntityRef, ...]:
-    """Inputs or outputs, each field checked."""
+def entities(values: Iterable[EntityRef], name: str) -> tuple[tuple[EntityRef, ...], int]:
+    """Inputs or outputs, each field checked, and roughly their bytes in an event."""
     found = listed(values, name)
+    size = 0
     for entity in found:
         if not isinstance(entity, EntityRef):
             raise EventError(f"{name} holds a {type(entity).__name__}", hint="it takes EntityRef")
-        _check_entity(entity, name)
-    return found
+        size += _checked_size(entity, name)
+    return found, size
 
 
-def _check_entity(entity: Any, name: str) -> None:
+def _checked_size(entity: Any, name: str) -> int:
     # The names for an error are put together only when there is one.
-    if not isinstance(entity.namespace, str) or not isinstance(entity.name, str):
-        text(entity.namespace, f"{name}.namespace")
-        text(entity.name, f"{name}.name")
-    if entity.version is not None and not isinstance(entity.version, str):
-        text(entity.version, f"{name}.version")
-    digest, size = entity.digest, entity.size_bytes
+    space, own, version = entity.namespace, entity.name, entity.version
+    if not isinstance(space, str) or not isinstance(own, str):
+        text(space, f"{name}.namespace")
+        text(own, f"{name}.name")
+    size = 64 + len(space) + len(own)
+    if version is not None:
+        if not isinstance(version, str):
+            text(version, f"{name}.version")
+        size += len(version)
+    digest, extent = entity.digest, entity.size_bytes
     if digest is not None and (not isinstance(digest, bytes) or len(digest) != 32):
         fixed(digest, 32, f"{name}.digest")
-    if size is not None and (type(size) is not int or not 0 <= size <= MAX_LONG):
-        raise EventError(f"{name}.size_bytes {size!r} is no size")
+    if extent is not None and (type(extent) is not int or not 0 <= extent <= MAX_LONG):
+        raise EventError(f"{name}.size_bytes {extent!r} is no size")
+    return size
 
 
 def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
@@ -175,17 +179,22 @@ def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
     return tuple(found)
 
 
-def attribute_map(values: Mapping[str, str]) -> dict[str, str]:
-    """A copy of the attributes: what the caller changes later is not what was emitted."""
+def attribute_map(values: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """A copy of the attributes, and roughly their bytes in an event.
+
+    A copy: what the caller changes later is not what was emitted.
+    """
     try:
         found: dict[Any, Any] = dict(values)
     except (TypeError, ValueError):
         raise EventError("attributes are no mapping", hint="give names and values") from None
+    size = 0
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, str):
             text(key, "a name of attributes")
             text(value, f"attribute {key!r}")
-    return found
+        size += 8 + len(key) + len(value)
+    return found, size
 
 
 def code_ref(value: Code | None) -> Code | None:

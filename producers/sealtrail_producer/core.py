@@ -21,7 +21,7 @@ from sealtrail_producer.adoption import Adoption
 from sealtrail_producer.chain_writer import ChainWriter, partition_of
 from sealtrail_producer.errors import SpoolError
 from sealtrail_producer.flusher import RETRY_S, Flusher
-from sealtrail_producer.intake import Intake, estimate
+from sealtrail_producer.intake import Intake
 from sealtrail_producer.pacing import Pacer
 from sealtrail_producer.registration import Registration
 from sealtrail_producer.sender import IDLE_S, POLL_S, Sender
@@ -115,6 +115,7 @@ class Core:
         )
         self.intake = Intake(
             self._chain(envelope.continuation(self.spool.last(), self.identity)),
+            chain_s=settings.chain_s,
             batch_events=settings.batch_events,
             batch_bytes=settings.batch_bytes,
             max_events=settings.queue_events,
@@ -247,36 +248,39 @@ class Core:
 
     # -- events ---------------------------------------------------------------
 
-    def add(self, event: ProvenanceEvent, *, durable: bool) -> Pending:
+    def add(self, event: ProvenanceEvent, size: int, now_us: int, *, durable: bool) -> Pending:
         """Give an event its place in the chain, and wait for the disk if asked.
+
+        Args:
+            event: the event, checked.
+            size: its bytes, estimated.
+            now_us: when it was emitted: whether its chain is too old for it.
+            durable: whether to wait.
 
         Raises:
             EventError: it is too large.
         """
-        size = estimate(event)
         if size > LARGE:
             # Before it takes a sequence number; to encode all of them here would cost too much.
             event.encode()
-        condition = self.intake.condition
+        intake = self.intake
         while True:
-            with condition:
-                if self.intake.room() and not self._aged():
-                    pending = self.intake.add(event, size, durable=durable)
-                    number = self.intake.added
-                    break
+            with intake.lock:
+                pending = intake.add(event, size, now_us, durable=durable)
+                number = intake.added
+            if pending is not None:
+                break
             self._roll()
+            now_us = self._ports.clock.now_us()
         if durable:
             self._await_disk(number)
         return pending
 
-    def _aged(self) -> bool:
-        age_us = self._ports.clock.now_us() - self.intake.chain.genesis.opened_at
-        return self.intake.next_seq > 0 and age_us >= self.settings.chain_s * 1_000_000
-
     def _roll(self) -> None:
         with self.flusher.lock:
             with self.intake.condition:
-                if not self._aged() and self.intake.next_seq <= ids.MAX_SEQ:
+                outdated = self.intake.outdated(self._ports.clock.now_us())
+                if not outdated and self.intake.next_seq <= ids.MAX_SEQ:
                     return
             self.flusher.close_chain(lambda chain: self._chain(chain.continues()))
 

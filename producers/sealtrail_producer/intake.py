@@ -25,6 +25,7 @@ class Intake:
 
     Args:
         chain: takes the first events.
+        chain_s: age in seconds at which a chain takes no more.
         batch_events: wake the flusher at so many.
         batch_bytes: or at so many bytes (estimated).
         max_events: hold back at so many.
@@ -36,21 +37,22 @@ class Intake:
         self,
         chain: ChainWriter,
         *,
+        chain_s: int,
         batch_events: int,
         batch_bytes: int,
         max_events: int,
         max_bytes: int,
         blocks: bool,
     ) -> None:
-        self.chain = chain
-        self.condition = threading.Condition(threading.Lock())
-        self.next_seq = 0
-        self.sampled_out = 0
+        # The condition's own lock: who only takes it, as each emit() does, takes it without a call.
+        self.lock = threading.Lock()
+        self.condition = threading.Condition(self.lock)
         self.added = 0
         self.closed = False
         # Why nothing more can be taken: for now (spool, signer), or for good (a wrong setting).
         self.stuck: UnavailableError | None = None
         self.failed: SealtrailError | None = None
+        self._chain_us = chain_s * 1_000_000
         self._batch_events = batch_events
         self._batch_bytes = batch_bytes
         self._max_events = max_events
@@ -59,6 +61,14 @@ class Intake:
         self._events: deque[Pending] = deque()
         self._bytes = 0
         self._hurry = False
+        self.switch(chain)
+
+    def switch(self, chain: ChainWriter) -> None:
+        """Go on with a new chain (with the condition held, and nothing pending)."""
+        self.chain = chain
+        self._until_us = chain.genesis.opened_at + self._chain_us
+        self.next_seq = 0
+        self.sampled_out = 0
 
     def full(self) -> bool:
         """Whether events must wait."""
@@ -68,42 +78,58 @@ class Intake:
             or self._bytes >= self._max_bytes
         )
 
-    def room(self) -> bool:
-        """Wait for room as configured (with the condition held).
+    def add(
+        self, event: ProvenanceEvent, size: int, now_us: int, *, durable: bool
+    ) -> Pending | None:
+        """Give an event the next position (with the lock held); wait for room as configured.
+
+        Args:
+            event: the event, checked.
+            size: its bytes, estimated.
+            now_us: when it was emitted.
+            durable: whether somebody waits for it.
 
         Returns:
-            Whether an event can be added to the chain that is open now.
+            None when the chain that is open now is too old for it or has no number left.
 
         Raises:
-            UnavailableError: there is none and waiting is not configured.
+            UnavailableError: there is no room and waiting is not configured.
             TrailClosedError: the trail was closed.
             SealtrailError: the trail failed for good.
         """
+        if self.closed or self.failed is not None or self.full():
+            self._await_room()
+        seq = self.next_seq
+        if self.outdated(now_us) or seq > ids.MAX_SEQ:
+            return None
+        pending = Pending((self.chain.id_template | seq).to_bytes(16, "big"), event, size)
+        self.next_seq = seq + 1
+        self.added += 1
+        self._events.append(pending)
+        self._bytes += size
+        count = len(self._events)
+        if durable:
+            pending.durable = True
+            self._hurry = True
+        if durable or count in (1, self._batch_events) or self._bytes >= self._batch_bytes:
+            self.condition.notify_all()
+        return pending
+
+    def _await_room(self) -> None:
         while True:
             if self.closed:
                 raise TrailClosedError("the trail is closed", hint="emit before close()")
             if self.failed is not None:
                 raise self.failed
             if not self.full():
-                return self.next_seq <= ids.MAX_SEQ
+                return
             if not self._blocks and self.stuck is not None:
                 raise self.stuck
             self.condition.wait(1.0)
 
-    def add(self, event: ProvenanceEvent, size: int, *, durable: bool) -> Pending:
-        """Give an event the next position (with the condition held, after `room`)."""
-        event_id = (self.chain.id_template | self.next_seq).to_bytes(16, "big")
-        pending = Pending(event_id, event, size, durable=durable)
-        self.next_seq += 1
-        self.added += 1
-        self._events.append(pending)
-        self._bytes += size
-        count = len(self._events)
-        if durable:
-            self._hurry = True
-        if durable or count in (1, self._batch_events) or self._bytes >= self._batch_bytes:
-            self.condition.notify_all()
-        return pending
+    def outdated(self, now_us: int) -> bool:
+        """Whether the open chain has events and is to be continued by another (lock held)."""
+        return now_us >= self._until_us and self.next_seq > 0
 
     def take(self) -> list[Pending]:
         """Up to a batch of events, oldest first (with the condition held)."""
@@ -140,12 +166,6 @@ class Intake:
             self._hurry = bool(self._events)
             self.condition.notify_all()
 
-    def switch(self, chain: ChainWriter) -> None:
-        """Go on with a new chain (with the condition held, and nothing pending)."""
-        self.chain = chain
-        self.next_seq = 0
-        self.sampled_out = 0
-
     def set_stuck(self, error: UnavailableError | None) -> None:
         """Nothing can be signed or spooled (error), or it goes on (None)."""
         with self.condition:
@@ -153,13 +173,14 @@ class Intake:
             self.condition.notify_all()
 
 
-def estimate(event: ProvenanceEvent) -> int:
-    """Roughly the bytes of an event, without encoding it; never less than its characters."""
-    size = 160 + len(event.activity) + len(event.actor.id) + 60 * len(event.parents)
-    for entity in (*event.inputs, *event.outputs):
-        size += 64 + len(entity.namespace) + len(entity.name) + len(entity.version or "")
-    for name, value in event.attributes.items():
-        size += 8 + len(name) + len(value)
+def estimate(event: ProvenanceEvent, counted: int) -> int:
+    """Roughly the bytes of an event, without encoding it; never less than its characters.
+
+    Args:
+        event: the event.
+        counted: bytes of its entities and attributes: counted as they were checked.
+    """
+    size = counted + 160 + len(event.activity) + len(event.actor.id) + 60 * len(event.parents)
     for personal in event.protected:
         size += 40 + len(personal.ciphertext)
     if event.commitments:

@@ -25,13 +25,11 @@ class Pending:
 
     __slots__ = ("_event", "_leaf", "data", "durable", "event_id", "occurred_at", "size")
 
-    def __init__(
-        self, event_id: bytes, event: ProvenanceEvent, size: int, *, durable: bool
-    ) -> None:
+    def __init__(self, event_id: bytes, event: ProvenanceEvent, size: int) -> None:
         self.event_id = event_id
         self.occurred_at = event.occurred_at
         self.size = size
-        self.durable = durable
+        self.durable = False
         self.data: bytes | None = None
         self._event: ProvenanceEvent | None = event
         self._leaf: bytes | None = None

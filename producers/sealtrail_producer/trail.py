@@ -15,11 +15,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import ConfigurationError, SealtrailError
-from sealtrail.event import EventType, Importance, ProvenanceEvent
+from sealtrail.event import Actor, EventType, Importance, ProvenanceEvent
 from sealtrail.settings import load
 from sealtrail_producer import build
 from sealtrail_producer.core import Core
 from sealtrail_producer.errors import TrailClosedError
+from sealtrail_producer.intake import estimate
 from sealtrail_producer.keyring import Keyring
 from sealtrail_producer.pending import Receipt
 from sealtrail_producer.ports import Ports, SystemClock
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sealtrail.dsse import Signer
-    from sealtrail.event import Actor, Code, EntityRef, ParentRef, Protected
+    from sealtrail.event import Code, EntityRef, ParentRef, Protected
     from sealtrail_producer.core import Backlog
     from sealtrail_producer.ports import Clock
 
@@ -80,6 +81,7 @@ class Trail:
         self._lock = threading.Lock()
         self._random = random.Random(ports.entropy(16))  # noqa: S311 - for sampling
         self._salts: list[bytes] = []
+        self._actor = Actor(producer)
         self._core: Core | None = self._open()
         _trails.add(self)
 
@@ -233,35 +235,43 @@ class Trail:
             TrailClosedError: after close().
         """
         core = self._opened()
-        kind = build.choice(Importance, importance, "importance")
-        # What most events have none of is not asked for: an emit() costs a few microseconds.
+        # What most events have none of is not asked for, and what has its type takes no call: an
+        # emit() costs a few microseconds.
+        if type(importance) is not Importance:
+            importance = build.choice(Importance, importance, "importance")
         causes = build.parent_refs(parents) if parents != () else ()
-        if kind is Importance.AUXILIARY and self._sampled_out(core):
+        if importance is Importance.AUXILIARY and self._sampled_out(core):
             return Receipt(None, causes)
+        if type(event_type) is not EventType:
+            event_type = build.choice(EventType, event_type, "event_type")
+        used, used_bytes = build.entities(inputs, "inputs") if inputs != () else ((), 0)
+        made, made_bytes = build.entities(outputs, "outputs") if outputs != () else ((), 0)
+        details, details_bytes = build.attribute_map(attributes) if attributes else ({}, 0)
+        now_us = self._ports.clock.now_us()
+        # By position, as in the record: names would cost a microsecond.
         event = ProvenanceEvent(
-            occurred_at=(
-                self._ports.clock.now_us() if occurred_at is None else build.micros(occurred_at)
-            ),
-            salt=self._salt(),
-            event_type=build.choice(EventType, event_type, "event_type"),
-            activity=build.text(activity, "activity"),
-            actor=build.who(actor, self.producer),
-            parents=causes,
-            importance=kind,
-            run_id=build.run(run_id),
-            inputs=build.entities(inputs, "inputs"),
-            outputs=build.entities(outputs, "outputs"),
-            code=build.code_ref(code),
-            trace_id=None if trace_id is None else build.fixed(trace_id, 16, "trace_id"),
-            span_id=None if span_id is None else build.fixed(span_id, 8, "span_id"),
-            policy=None if policy is None else build.text(policy, "policy"),
-            backfill=bool(backfill),
-            attributes=build.attribute_map(attributes) if attributes else {},
-            protected=build.protected_values(protected) if protected != () else (),
-            commitments=build.digests(commitments, "commitments") if commitments != () else (),
+            now_us if occurred_at is None else build.micros(occurred_at),
+            self._salt(),
+            event_type,
+            activity if type(activity) is str else build.text(activity, "activity"),
+            self._actor if actor is None else build.who(actor),
+            causes,
+            importance,
+            None if run_id is None else build.run(run_id),
+            used,
+            made,
+            None if code is None else build.code_ref(code),
+            None if trace_id is None else build.fixed(trace_id, 16, "trace_id"),
+            None if span_id is None else build.fixed(span_id, 8, "span_id"),
+            None if policy is None else build.text(policy, "policy"),
+            bool(backfill),
+            details,
+            build.protected_values(protected) if protected != () else (),
+            build.digests(commitments, "commitments") if commitments != () else (),
         )
         event.check()
-        return Receipt(core.add(event, durable=durable))
+        size = estimate(event, used_bytes + made_bytes + details_bytes)
+        return Receipt(core.add(event, size, now_us, durable=durable))
 
     def _sampled_out(self, core: Core) -> bool:
         """Decided before a sequence number is taken; the count of what is left out is signed."""
