@@ -1,9 +1,13 @@
-"""Names of Kafka headers that are no UTF-8: one message with one would stop a partition for good.
+"""Record batches that aiokafka cannot read: one of them would stop a partition for good.
 
-aiokafka decodes header names as it fetches and fails on such a name each time anew, so that whoever
-may write to the topic could end every worker that reads it, without any key. Here a record batch
-that fails so is read again with the name's odd bytes written as escapes; what the message says is
-judged like any other.
+aiokafka decodes as it fetches and fails on such a batch each time anew, so that whoever may write
+to the topic could end every worker that reads it, without any key.
+
+- A header's name that is no UTF-8: the batch is read again with the name's odd bytes written as
+  escapes; what the message says is judged like any other.
+- What no decoder takes (brokers read less of a batch than clients do: what follows the end of an
+  lz4 frame, for one), or what would inflate too far: its offsets come out as messages without a
+  value, which are refused and counted.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import aiokafka.consumer.fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint_py
 
 from sealtrail_processor.kafka import inflate
 
@@ -57,13 +62,28 @@ class Batch:
             return tombstones
         # All at once: half of a batch must not be handed over twice.
         try:
-            return iter(list(self._batch))
+            return iter(self._records())
+        except Exception as error:  # noqa: BLE001 - decoders raise what they like
+            # Its checksum holds, so that it is what was sent, and would fail each worker anew.
+            log.warning("a record batch cannot be read (%s): refused", type(error).__name__)
+            return inflate.tombstones(self._data)
+
+    def _records(self) -> list[Any]:
+        try:
+            return list(self._batch)
         except UnicodeDecodeError:
-            return iter(list(_again(self._data)))
+            return list(_again(self._data))
+
+
+class _Bounded(_DefaultRecordBatchPy):  # type: ignore[misc] # its module has no types
+    """aiokafka's reader in Python, with its varints in Python too: those in C read on beyond."""
+
+    def _read_msg(self, decode_varint: Any = decode_varint_py) -> Any:
+        return super()._read_msg(decode_varint)
 
 
 def _again(data: bytes) -> Any:
-    batch = _DefaultRecordBatchPy(data)
+    batch = _Bounded(data)
     batch._maybe_uncompress()  # noqa: SLF001 - aiokafka has no public way to its buffer
     batch._buffer = Lenient(batch._buffer)  # noqa: SLF001 - see above
     return batch

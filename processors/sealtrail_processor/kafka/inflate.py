@@ -3,13 +3,14 @@
 A megabyte of compressed zeros is a gigabyte in memory, and all of Kafka's limits are on compressed
 bytes; whoever may write to the topic could end every worker that reads it, without any key. So the
 largest size that a batch can have is read from the headers of its compressed blocks. One that could
-exceed MAX_BYTES is not inflated: its offsets come out as messages without a value, which are
-refused and counted like any other tombstone.
+exceed MAX_BYTES, or whose blocks are none, is not inflated: its offsets come out as messages
+without a value, which are refused and counted like any other tombstone.
 
-- lz4 (its frame format, 1.6.2) and zstd (RFC 8878) say how large each block can be;
+- lz4 (its frame format, 1.6.2) and zstd (RFC 8878) say how large each block can be; frames follow
+  one another, and zstd's decoder takes those of formats that it had before, which is not measured;
 - snappy says how large each block is (framing of snappy-java, or none);
 - gzip says nothing: what could exceed the limit at its best ratio is inflated piece by piece, and
-  nothing of it is kept.
+  nothing of it is kept. What follows the first member counts with that ratio: nobody writes two.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ _HEADER = struct.Struct(">q9xIhiq22xi")
 _CODECS, _APPENDED = 0x07, 0x08
 _GZIP_RATIO = 1032
 _PIECE = 1 << 20
+_LZ4_MAGIC = 0x184D2204
 _LZ4_BLOCKS = {4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22}
 _ZSTD_BLOCK = 128 * 1024
 _ZSTD_MAGIC, _SKIPPABLE = 0xFD2FB528, 0x184D2A5
+# Of lengths in snappy, which are 32 bits wide.
+_VARINT_BYTES = 5
 _SNAPPY_JAVA = b"\x82SNAPPY\x00"
 
 
@@ -49,24 +53,30 @@ class Tombstone:
 
 
 def bomb(data: bytes) -> Iterator[Tombstone] | None:
-    """The messages of a record batch that must not be inflated; None of one that may.
+    """What stands for a record batch that must not be inflated; None of one that may.
 
     Args:
         data: a whole record batch of format 2.
     """
     if len(data) < _HEADER.size:
         return None
-    base, _, attributes, last, timestamp, _ = _HEADER.unpack_from(data)
+    _, _, attributes, *_ = _HEADER.unpack_from(data)
     measure = _MEASURES.get(attributes & _CODECS)
     if measure is None:
         return None
     try:
         large = measure(data[_HEADER.size :]) > MAX_BYTES
     except (struct.error, IndexError, KeyError, zlib.error):
-        # Not what it says that it is: aiokafka's decoder has the word.
-        return None
+        # Not what it says that it is: how far a decoder would get with it nobody knows.
+        large = True
+    return tombstones(data) if large else None
+
+
+def tombstones(data: bytes) -> Iterator[Tombstone]:
+    """What stands for each message of a record batch, none of which is read."""
+    base, _, attributes, last, timestamp, _ = _HEADER.unpack_from(data)
     kind = int(bool(attributes & _APPENDED))
-    return (Tombstone(base + n, timestamp, kind) for n in range(last + 1)) if large else None
+    return (Tombstone(base + n, timestamp, kind) for n in range(last + 1))
 
 
 def _gzip(data: bytes) -> int:
@@ -77,7 +87,7 @@ def _gzip(data: bytes) -> int:
     while rest and not inflating.eof and size <= MAX_BYTES:
         size += len(inflating.decompress(rest, _PIECE))
         rest = inflating.unconsumed_tail
-    return size
+    return size + len(inflating.unused_data) * _GZIP_RATIO
 
 
 def _snappy(data: bytes) -> int:
@@ -94,27 +104,44 @@ def _snappy(data: bytes) -> int:
 
 
 def _varint(data: bytes, at: int) -> int:
-    number = shift = 0
-    while data[at] & 0x80:
-        number |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return number | data[at] << shift
+    number = 0
+    for place in range(_VARINT_BYTES):
+        number |= (data[at + place] & 0x7F) << 7 * place
+        if data[at + place] < 0x80:
+            break
+    return number
 
 
 def _lz4(data: bytes) -> int:
-    flags, block = data[4], _LZ4_BLOCKS[data[5] >> 4 & 7]
+    size = at = 0
+    while at < len(data):
+        (magic,) = struct.unpack_from("<I", data, at)
+        if magic >> 4 == _SKIPPABLE:
+            at += 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+            continue
+        if magic != _LZ4_MAGIC:
+            break
+        blocks, at = _lz4_frame(data, at + 4)
+        size += blocks
+    return size
+
+
+def _lz4_frame(data: bytes, at: int) -> tuple[int, int]:
+    """How large the blocks of a frame can be, and where it ends; at: after its magic number."""
+    flags, block = data[at], _LZ4_BLOCKS[data[at + 1] >> 4 & 7]
     # Content size, id of a dictionary; each block with its own checksum, or not.
-    at = 7 + 8 * (flags >> 3 & 1) + 4 * (flags & 1)
+    at += 3 + 8 * (flags >> 3 & 1) + 4 * (flags & 1)
     after, size = 4 * (flags >> 4 & 1), 0
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at)
+        at += 4
         if length == 0:
-            break
+            return size, at + 4 * (flags >> 2 & 1)
         stored = bool(length >> 31)
         length &= 0x7FFFFFFF
         size += length if stored else min(block, length * 255)
-        at += 4 + length + after
-    return size
+        at += length + after
+    return size, at
 
 
 def _zstd(data: bytes) -> int:
@@ -126,7 +153,8 @@ def _zstd(data: bytes) -> int:
             at += 8 + length
             continue
         if magic != _ZSTD_MAGIC:
-            break
+            # A format of before 1.0, or what no decoder takes.
+            return MAX_BYTES + 1
         descriptor = data[at + 4]
         single = descriptor >> 5 & 1
         sizes = (single, 2, 4, 8)[descriptor >> 6]

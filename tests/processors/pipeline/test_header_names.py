@@ -58,6 +58,17 @@ def test_aiokafka_alone_fails():
         list(records.next_batch())
 
 
+def test_a_record_that_ends_beyond_its_batch_is_refused_with_it():
+    """aiokafka's varints in C read on behind the buffer, which once ended the process."""
+    data = bytearray(batch(40, [Name("a")]))
+    # Two records, it says; so does the offset of its last one.
+    data[57:61] = (2).to_bytes(4, "big")
+    data[23:27] = (1).to_bytes(4, "big")
+    part = Records(bytes(data)).next_batch()
+    assert part is not None
+    assert [(r.offset, r.value) for r in part] == [(40, None), (41, None)]
+
+
 def test_a_batch_that_is_cut_waits_for_the_rest():
     data = batch(0, ["a"]) + batch(1, ["b"])
     assert read(data[:-3]) == [(0, "a")]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import struct
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from aiokafka.codec import lz4_encode, zstd_encode
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.util import calc_crc32c
 
 from sealtrail_processor.kafka import inflate
 from sealtrail_processor.kafka.header_names import Records
@@ -70,12 +74,47 @@ def _bomb() -> list[Tombstone]:
     return list(found)
 
 
-@pytest.mark.parametrize("codec", [*CODECS.values(), 0, 5, 7])
-def test_bytes_that_are_no_such_thing_are_left_to_the_decoder(codec: int) -> None:
-    data = bytearray(batch(0, b"value"))
+def _raw(codec: int, body: bytes) -> bytes:
+    """A batch of one record whose compressed part is whatever it is, with a checksum that holds."""
+    data = bytearray(batch(0, b"value")[:61] + body)
+    data[8:12] = (len(data) - 12).to_bytes(4, "big")
     data[21:23] = struct.pack(">h", codec)
-    for tail in (b"", b"\0", b"\xff" * 40, b"\x28\xb5\x2f\xfd\xff", os.urandom(300)):
-        whole = bytes(data[:61]) + tail
-        found = inflate.bomb(whole)
-        assert found is None or len(list(found)) == 1
+    data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
+    return bytes(data)
+
+
+LARGE = bytes(inflate.MAX_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "body"),
+    [
+        # A second member, a second frame: decoders read on.
+        (1, gzip.compress(b"small") + gzip.compress(LARGE)),
+        (3, lz4_encode(b"small") + lz4_encode(LARGE)),
+        (3, b"\x50\x2a\x4d\x18\x03\x00\x00\x00xyz" + lz4_encode(LARGE)),
+        (4, zstd_encode(b"small") + zstd_encode(LARGE)),
+        # What follows is none, but the decoder has inflated the first by then.
+        (3, lz4_encode(LARGE) + b"xy"),
+        (4, zstd_encode(LARGE) + b"xy"),
+        # zstd's format of version 0.7, which its decoder still takes.
+        (4, b"\x27\xb5\x2f\xfd\x00\x38\x40\x00\x05hello\xc0\x00\x00"),
+    ],
+)
+def test_a_bomb_that_hides_is_none_either(codec: int, body: bytes) -> None:
+    assert inflate.bomb(_raw(codec, body)) is not None
+    assert read(_raw(codec, body)) == [(40, None)]
+
+
+def test_a_length_of_a_megabyte_is_no_work() -> None:
+    began = time.process_time()
+    assert read(_raw(2, b"\xff" * 1_000_000)) == [(40, None)]
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("codec", [*CODECS.values(), 0, 5, 7])
+def test_bytes_that_are_no_such_thing_are_refused(codec: int) -> None:
+    lz4 = lz4_encode(b"brokers read as far as the end of the frame")
+    for body in (b"", b"\0", b"\xff" * 40, b"\x28\xb5\x2f\xfd\xff", lz4 + b"more", lz4[:-9]):
+        assert read(_raw(codec, body)) == [(40, None)]
     assert inflate.bomb(b"short") is None
