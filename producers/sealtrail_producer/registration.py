@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPATIBILITY = "FULL_TRANSITIVE"
+_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,14 @@ class SchemaIds:
 
     batch: int
     event: int
+
+    def __post_init__(self) -> None:
+        # As messages hold them: ids of Avro's int, and a registry may answer anything.
+        if not all(0 <= number <= _MOST for number in (self.batch, self.event)):
+            raise UnavailableError(
+                f"schema registry: ids {self.batch} and {self.event}, which no message can hold",
+                hint="ids are 0 to 2147483647: is SEALTRAIL_REGISTRY_URL that of a registry?",
+            )
 
 
 class Registration:
@@ -102,7 +111,7 @@ class Registration:
         try:
             value = json.loads(self._cache.read_bytes())[self._key]
             return SchemaIds(int(value["batch"]), int(value["event"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, UnavailableError):
             return None
 
     def _write(self, ids: SchemaIds) -> None:
