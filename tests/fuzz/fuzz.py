@@ -20,6 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 CORPUS, CRASHES = HERE / "corpus", HERE / "crashes"
+ROOMS = ["sealtrail", "sealtrail_audit", "sealtrail_processor", "sealtrail_producer"]
 MOST_MEMORY_MB = 2_048
 MOST_BYTES = 4_096
 # One input may take so long before it counts as one that hangs.
@@ -32,7 +33,7 @@ def child(name: str, arguments: list[str]) -> None:
     """Fuzz one target in this process; does not return."""
     import atheris
 
-    with atheris.instrument_imports(include=["sealtrail", "sealtrail_audit", "sealtrail_producer"]):
+    with atheris.instrument_imports(include=ROOMS):
         from tests.fuzz import targets
 
     def one(data: bytes) -> None:

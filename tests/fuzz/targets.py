@@ -7,18 +7,23 @@ decoded encodes to the same bytes. Parsers that the product does not have yet ar
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
+import struct
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import httpx
+from aiokafka import codec
 from tests.contract import mutations as m
 from tests.contract import world as w
 
 from sealtrail import avro, avro_schema, ids, records
-from sealtrail.batch import SignedBatch, unframe
+from sealtrail.batch import SignedBatch, frame, unframe
 from sealtrail.errors import ContractError, SealtrailError
 from sealtrail.event import causal_prefix
 from sealtrail.headers import consistent
@@ -27,15 +32,32 @@ from sealtrail.validate import Refused, validate
 from sealtrail_audit import sql
 from sealtrail_audit.conservation import progress
 from sealtrail_audit.reader import QueryError, read_answer
+from sealtrail_audit.store import manifest
 from sealtrail_processor.judging import released
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.kafka.header_names import Records
 from sealtrail_processor.linking import heads
+from sealtrail_processor.pipeline import marks
+from sealtrail_processor.quarantine.dissect import dissect
+from sealtrail_processor.quarantine.held import Held
 from sealtrail_producer import reference, spool_record
+from sealtrail_producer.kafka import KafkaRegistry
+from sealtrail_producer.registration import Registration
+from sealtrail_producer.services import messages
+from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Formats of the issue that nothing in the product reads yet.
+# Formats that nothing in the product reads yet: they come with the transparency log.
 WAITING = ("note", "checkpoint", "tile", "evidence bundle")
+# Kafka protocol, "Record Batch", up to the records; the checksum is looked at before.
+_RECORD_BATCH = struct.Struct(">qiibIhiqqqhii")
+# A record of one byte, as a batch holds it: length, attributes, deltas, key, value, headers.
+_RECORD = b"\x0e\x00\x00\x00\x01\x02x\x00"
+_ENCODERS = (codec.snappy_encode, codec.lz4_encode, codec.zstd_encode)
+MOST_RECORDS = 256
+_STATUS = (200, 404, 409, 401, 500)
 
 
 def message(data: bytes) -> None:
@@ -129,6 +151,64 @@ def chain_heads(data: bytes) -> None:
     heads.unpack(data)
 
 
+def record_batch(data: bytes) -> None:
+    """What a broker hands out, all of it its writer's words: read, or refused whole."""
+    codec, last, body = (data[0] & 7, data[1], data[2:]) if len(data) > 1 else (0, 0, b"")
+    head = _RECORD_BATCH.pack(0, 49 + len(body), 0, 2, 0, codec, last, 7, 7, -1, -1, -1, last + 1)
+    records = Records(head + body)
+    while (part := records.next_batch()) is not None:
+        if sum(1 for _ in part) > MOST_RECORDS:
+            raise AssertionError("more records than the batch can hold")
+
+
+def quarantine(data: bytes) -> None:
+    """A refused message, taken apart for people as far as it goes."""
+    log = Log("log", w.TOPIC, 1)
+    about = (7, m.ARRIVAL, len(data), "quarantined", "MALFORMED", 2, "why")
+    held = Held(log, *about, key=data[:9], value=data, headers=(("name", data[:99]),))
+    for directory in (None, _directory()):
+        found = dissect(held, directory, w.PLACE, w.NOW)
+        json.dumps(found, default=bytes.hex)
+
+
+def registry_answer(data: bytes) -> None:
+    """What a registry answers when a producer registers its schemas: status, then the body."""
+    status, body = _STATUS[data[0] % len(_STATUS)] if data else 200, data[1:]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, content=body, request=request)
+
+    registry = KafkaRegistry(ProducerSettings(registry_url="http://registry.invalid"), "orders")
+    rest: Any = registry._client._rest_client
+    with (
+        httpx.Client(transport=httpx.MockTransport(answer)) as wire,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        rest.session = wire
+        known = Registration(lambda: registry, w.TOPIC, Path(folder) / "ids.json", "a registry")
+        ids_of = known.ensure()
+    sealed = m.sealed(m.whole(3)[1], tuple(m.EVENTS[:3]))
+    replace(sealed, event_schema_id=ids_of.event).encode()
+    frame(ids_of.batch, b"")
+
+
+def manifest_file(data: bytes) -> None:
+    """The manifest that `audit restore` holds a store against."""
+    manifest.Manifest.from_json(data.decode("utf-8", "replace"))
+
+
+def death_mark(data: bytes) -> None:
+    """What a worker that died left in its file."""
+    marks.read_mark(data, "worker")
+    marks.read_mark(b"STMARK1\n" + data.ljust(marks.PAGE, data[-1:] or b"\0"), "worker")
+
+
+def service_line(data: bytes) -> None:
+    """Lines that one example service hands to the next."""
+    for _ in messages.read(data.decode("utf-8", "replace").splitlines()):
+        pass
+
+
 def spool(data: bytes) -> None:
     """A record of the spool, as a failing disk may give it."""
     size = spool_record.PREFIX.size
@@ -148,6 +228,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for f in (
         *(message, envelope, statement, heartbeat, event, key_record, trust_root, schema),
         *(kafka_headers, http_headers, command_line, store_answer, chain_heads, spool, state_file),
+        *(record_batch, quarantine, registry_answer, manifest_file, death_mark, service_line),
     )
 }
 
@@ -200,4 +281,20 @@ def seeds() -> dict[str, list[bytes]]:
         "chain_heads": [heads.pack(0, 1, [])],
         "spool": [],
         "state_file": [b'{"version":1,"partitions":[]}'],
+        "record_batch": [
+            bytes([codec, 0]) + body
+            for codec, body in enumerate(
+                (_RECORD, gzip.compress(_RECORD), *(e(_RECORD) for e in _ENCODERS))
+            )
+        ],
+        "quarantine": [w.framed(batch), beating],
+        "registry_answer": [
+            b'\x00{"subject":"s","version":1,"id":1,"schema":"\\"string\\""}',
+            b'\x01{"error_code":40403,"message":"not found"}',
+        ],
+        "manifest_file": [
+            manifest.Manifest(1, (("l", "t", 0, 9),), (), (), 0).to_json().encode(),
+        ],
+        "death_mark": [bytes([2]) + bytes(63)],
+        "service_line": [b'{"headers":[["a","b"]],"body":{"c":1}}'],
     }
