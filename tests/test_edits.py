@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from tests.attacks import edits
 from tests.attacks.edits import Edit, Message
+from tests.attacks.parts import Gone
 
 FOUND = [Message("log", "provenance.events", 0, n, 10 * n, 10, n // 4) for n in range(4_000)]
 
@@ -15,7 +17,8 @@ def report(*named: tuple[str, str, int, int], left_out: int = 0) -> dict[str, An
         {"code": code, "table": table, "key": {"partition": p, "offset": o}}
         for code, table, p, o in named
     ]
-    return {"findings": findings, "findings_left_out": left_out}
+    counts = Counter(code for code, *_ in named)
+    return {"findings": findings, "findings_left_out": left_out, "counts": counts}
 
 
 def test_a_seed_gives_the_same_edits_each_of_another_message() -> None:
@@ -53,9 +56,11 @@ def test_what_is_not_named_is_missed_and_what_is_nobodys_is_false() -> None:
     assert (figures["located"], figures["false"]) == (0, 1)
 
 
-def test_a_dropped_part_is_located_when_all_its_messages_are() -> None:
-    part = ("batches", "all_1_1_0", {(0, 1), (0, 2)})
+def test_a_part_is_located_when_all_its_messages_are() -> None:
+    part = Gone("cut", "batches", "all_1_1_0", frozenset({(0, 1), (0, 2)}))
     whole = report(("ROW_MISSING", "batches", 0, 1), ("ROW_MISSING", "batches", 0, 2))
     half = report(("ROW_MISSING", "batches", 0, 1))
     assert edits.judge([], [part], whole)["located"] == 1
-    assert edits.judge([], [part], half)["located"] == 0
+    figures = edits.judge([], [part], half)
+    assert (figures["located"], figures["parts"]) == (0, {"part cut": 1})
+    assert figures["parts_missed"] == {"part cut": 1}

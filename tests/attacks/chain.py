@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.attacks.registry import attack
 from tests.scenarios.chains import event
 
-from sealtrail.findings import Code
+from sealtrail.findings import Code, Disposition
 from sealtrail.statement import Continues
 
 if TYPE_CHECKING:
@@ -114,6 +114,27 @@ def chain_that_starts_again(scene: Scene) -> None:
     scene.accept(chain.draft(batch_seq=2**63 - 1), Code.FORK)
     # As if nothing had been: its own next batch.
     scene.accept(chain.make())
+
+
+@attack("B10")
+def signed_anew_after_a_crash(scene: Scene) -> None:
+    """Of a producer that lost what it had signed; one that kept it sends the same bytes again."""
+    chain = scene.chain("shipping", 0)
+    scene.accept(chain.make())
+    kept = chain.make()
+    scene.accept(kept)
+    scene.send(kept.value, 0, Disposition.DUPLICATE)
+    # On its way when the producer died, and signed anew for the same place.
+    lost, anew = chain.draft(), chain.make()
+    scene.accept(lost)
+    scene.accept(anew, Code.FORK)
+    scene.accept(chain.make())
+    # Signed, never sent, and gone on from.
+    chain = scene.chain("billing", 3)
+    scene.accept(chain.make())
+    never = chain.make()
+    scene.accept(chain.make())
+    scene.finding(Code.GAP, never, None)
 
 
 @attack("B5")

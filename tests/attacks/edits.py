@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from tests.attacks.parts import Gone
+
 # The byte in the middle with one bit changed.
 BENT = "char(bitXor(reinterpretAsUInt8(substring(value, 301, 1)), 1))"
 # What an edit writes: table, column, expression over the row.
@@ -49,8 +51,6 @@ UPDATES = [
 ]
 PER_EVENT = ("events", "edges_by_parent", "edges_by_child", "entity_events")
 TABLES = (*PER_EVENT, "batches", "payloads", "dispositions")
-# Rows of a part that is dropped: each is a finding, and an audit prints so many and no more.
-_PART_ROWS = 1_000
 # Of a hundred edits so many are of a kind.
 KINDS = {"update": 55, "delete": 20, "add": 15, "replace": 10}
 CODES = {
@@ -58,7 +58,6 @@ CODES = {
     "replace": "ROW_CHANGED",
     "delete": "ROW_MISSING",
     "add": "ROW_ADDED",
-    "part": "ROW_MISSING",
 }
 
 
@@ -197,48 +196,8 @@ def statements(edits: Sequence[Edit]) -> list[str]:
     return made
 
 
-def merges(settings: Mapping[str, str], order: str) -> None:
-    """STOP or START them, in all tables whose parts may be dropped."""
-    for table in TABLES:
-        command(settings, f"SYSTEM {order} MERGES sealtrail.{table}")
-
-
-def drop_parts(
-    settings: Mapping[str, str], count: int
-) -> list[tuple[str, str, set[tuple[int, int]]]]:
-    """Drop the smallest parts of single tables: table, name, the messages whose rows stood there.
-
-    Args:
-        settings: of the store.
-        count: how many.
-    """
-    rows = conservation.query(
-        settings,
-        "SELECT table, name, rows FROM system.parts WHERE active AND database = 'sealtrail' "
-        f"AND table IN {TABLES[:-1]} AND rows <= {_PART_ROWS} ORDER BY rows, table, name",
-    )
-    dropped: list[tuple[str, str, set[tuple[int, int]]]] = []
-    hit: set[tuple[int, int]] = set()
-    for row in rows:
-        if len(dropped) == count:
-            break
-        table, name = row["table"], row["name"]
-        inside = conservation.query(
-            settings,
-            f"SELECT DISTINCT partition, offset FROM {table} WHERE _part = '{name}' "
-            "AND topic = 'provenance.events'",
-        )
-        at = {(r["partition"], r["offset"]) for r in inside}
-        if not at or at & hit:
-            continue
-        command(settings, f"ALTER TABLE {table} DROP PART '{name}'")
-        hit |= at
-        dropped.append((table, name, at))
-    return dropped
-
-
 def run(
-    folder: Path, count: int, seed: int, parts: int, audit: Callable[[], dict[str, Any]]
+    folder: Path, count: int, seed: int, gone: Sequence[Gone], audit: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     """Make the edits and audit; figures.
 
@@ -246,22 +205,19 @@ def run(
         folder: of an embedded stack whose worker has ended, full of events of `load`.
         count: edits of rows.
         seed: chooses them.
-        parts: so many small parts are dropped as well.
+        gone: parts that are gone already; their messages are not edited.
         audit: runs `sealtrail audit store --json`.
     """
     settings = conservation.variables(folder)
-    # First, for edits spread over all parts; and no message is hit twice.
-    dropped = drop_parts(settings, parts)
-    merges(settings, "START")
-    gone = {place for _, _, places in dropped for place in places}
-    left = [m for m in messages(settings) if (m.partition, m.offset) not in gone]
+    places = {place for part in gone for place in part.places}
+    left = [m for m in messages(settings) if (m.partition, m.offset) not in places]
     edits = plan(left, count, seed)
     for sql in statements(edits):
         command(settings, sql)
     began = time.monotonic()
     report = audit()
     seconds = time.monotonic() - began
-    return judge(edits, dropped, report) | {
+    return judge(edits, gone, report) | {
         "events": report["events"],
         "messages": report["messages"],
         "audit_seconds": round(seconds, 1),
@@ -269,11 +225,7 @@ def run(
     }
 
 
-def judge(
-    edits: Sequence[Edit],
-    dropped: Sequence[tuple[str, str, set[tuple[int, int]]]],
-    report: Mapping[str, Any],
-) -> dict[str, Any]:
+def judge(edits: Sequence[Edit], gone: Sequence[Gone], report: Mapping[str, Any]) -> dict[str, Any]:
     """Which edits the findings of an audit name, and which findings name none."""
     found = [
         (f["code"], f["table"], int(f["key"].get("partition", -1)), int(f["key"].get("offset", -1)))
@@ -281,22 +233,20 @@ def judge(
     ]
     there = set(found)
     missed = [e for e in edits if e.named not in there]
-    gone = {("ROW_MISSING", table, *at) for table, _, places in dropped for at in places}
-    whole = [
-        (table, name)
-        for table, name, places in dropped
-        if not {("ROW_MISSING", table, *at) for at in places} <= there
-    ]
-    wanted = {e.named for e in edits} | gone
+    lacking = [part for part in gone if not part.named <= there]
+    wanted = {e.named for e in edits}.union(*(part.named for part in gone))
     false = [f for f in found if f not in wanted]
     by_kind = Counter(f"{e.kind} {e.table}" for e in edits)
+    by_part = Counter(f"part {part.kind}" for part in gone)
     return {
-        "edits": len(edits) + len(dropped),
-        "located": len(edits) - len(missed) + len(dropped) - len(whole),
+        "edits": len(edits) + len(gone),
+        "located": len(edits) - len(missed) + len(gone) - len(lacking),
         "false": len(false) + int(report["findings_left_out"]),
         "rows_edited": len(edits),
-        "parts_dropped": len(dropped),
-        "missed": [str(e) for e in missed[:10]] + [f"part {p}" for p in whole],
+        "parts": dict(by_part),
+        "parts_missed": dict(Counter(f"part {part.kind}" for part in lacking)),
+        "missed": [str(e) for e in missed[:10]] + [f"{p.kind} {p.name}" for p in lacking],
         "not_ours": [json.dumps(f) for f in false[:10]],
-        "kinds": dict(sorted(by_kind.items())),
+        "kinds": dict(sorted((by_kind | by_part).items())),
+        "codes": dict(sorted(report["counts"].items())),
     }

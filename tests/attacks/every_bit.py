@@ -28,11 +28,17 @@ def every_bit_of_a_message(scene: Scene) -> Iterator[None]:
     scene.accept(made)
     yield
     yield
+    for value, allowed in flips(made):
+        scene.refuse_somehow(value, 2, allowed)
+
+
+def flips(made: Made) -> Iterator[tuple[bytes, frozenset[Code | None]]]:
+    """A message with each of its bits flipped, and what may be said of it."""
     for at, allowed in _positions(made):
         for bit in range(8):
             flipped = bytearray(made.value)
             flipped[at] ^= 1 << bit
-            scene.refuse_somehow(bytes(flipped), 2, allowed)
+            yield bytes(flipped), allowed
 
 
 def _positions(made: Made) -> Iterator[tuple[int, frozenset[Code | None]]]:

@@ -1,9 +1,12 @@
 """`make forgeries`: seeded forgeries hidden in honest events; each found and named, nothing else?
 
 Honest services emit through the SDK in processes of their own; somebody at the topic plays attacks
-of tests/attacks in an order that the seed gives, spread over the whole run; at the end rows of the
-store are edited as well. Every forged message must have met its fate, every finding that it earns
-must be there, the audit must name every edited row, and nothing else may be flagged.
+of tests/attacks in an order that the seed gives, spread over the whole run. At the end an auditor
+is given forged proofs of what was stored, and rows and parts of the store are edited, dropped and
+harmed as files. Every forged message must have met its fate, every finding that it earns must be
+there, the verifier must refuse every proof, the audit must name every row and part, and nothing
+else may be flagged. Each row of the catalogue's groups A to D and F must be among them unless it
+waits for a part of the system that does not exist.
 
 Options: EVENTS FORGERIES SEED (default 1000000 1000 1). Ends with one line of JSON; exit status 1
 unless all were found and no false alarm was given.
@@ -17,36 +20,56 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from tests.attacks import edits
-from tests.attacks.play import ATTACKS
-from tests.attacks.played import Played, look, played_out
-from tests.attacks.registry import ROWS
+from tests.attacks import edits, harm, parts, proofs, tally
+from tests.attacks.play import ATTACKS as IN_ONE_SCENE
+from tests.attacks.played import Played, look, played_out, said
+from tests.attacks.registry import ENTERED
 from tests.crash.harness import HERE
 from tests.scenarios import conservation
+from tests.scenarios.chains import event
 from tests.scenarios.scene import Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from tests.attacks.registry import Attack
 
 FEEDERS = 4
 PRODUCER = "load"
-# These can be played once.
+# Of which `some_bits_of_a_message` takes a sample.
+LEFT_OUT = {"every_bit_of_a_message"}
+ATTACKS: dict[str, Attack] = {
+    name: attack
+    for name, attack in ENTERED.items()
+    if (name in IN_ONE_SCENE or attack.__module__ == harm.__name__) and name not in LEFT_OUT
+}
+# Their second parts end the worker, and come last.
+DEADLY = ("message_that_kills", "worker_without_its_memory")
+# These can be played once, or would take too long.
 ONCE = {
+    *DEADLY,
     "unknown_key",
     "key_retired",
     "key_compromised",
     "released_by_hand",
     "schema_that_hurts",
     "weak_key",
+    "batch_that_inflates",
+    "clock_of_the_worker_is_set",
 }
-# A flood by itself, of which there are samples; and one that starts the worker anew.
-LEFT_OUT = {"every_bit_of_a_message", "worker_without_its_memory"}
-# Of the forgeries so many are edits of stored rows.
+# Of the forgeries so many are edits of stored rows and parts,
 EDITS_PART = 10
-# One takes about half a second to play; honest events keep pace, so that all are hidden in them.
-FORGERY_S = 0.5
+# and of the edits so many parts are harmed in each way (dropped, removed, cut, exchanged).
+WAYS_PART = 25
+# Events about which an auditor is given forged proofs.
+PROVEN_PART = 400
+# One takes about half a second to play, and all of them once are so many; those that stop the
+# worker take longer. Honest events keep pace, so that all are hidden in them,
+FORGERY_S, AT_LEAST, SLOW_S = 0.5, 450, 150
+# and some are left for what comes after the windows.
+FIRST_PART = 0.85
 # Of each feeder: all four may write to one partition, of which the embedded broker keeps 5 MB.
 PACE_BYTES = 1_000_000
 
@@ -80,6 +103,15 @@ class Honest:
         """Whether one still emits."""
         return any(p.poll() is None for p in self.processes)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            with process:
+                if process.poll() is None:
+                    process.kill()
+
     def end(self) -> None:
         """Wait until all have sent everything, as fast as they can."""
         self._hurry.touch()
@@ -96,38 +128,54 @@ def stored(scene: Scene) -> int:
 
 def forgeries(scene: Scene) -> int:
     """How many were played: messages that must be refused or dropped, and findings on others."""
-    refused = {id(s) for s in scene.sent if s.disposition.value != "accepted"}
-    others = [e for e in scene.expected if id(e.sent) not in refused]
-    beats = sum(s.disposition.value == "heartbeat" for s in scene.sent)
-    return len(refused) - beats + len(others)
+    return tally.named(scene).total()
 
 
-def play(scene: Scene, honest: Honest, count: int, seed: int) -> None:
-    """Forge until it is enough, spread over the honest traffic."""
-    rng = random.Random(seed)
-    names = [n for n in ATTACKS if n not in LEFT_OUT]
+def play(scene: Scene, honest: Honest, count: int, seed: int) -> float:
+    """Forge until it is enough and all was played; how much of the honest traffic had come then."""
+    rng = scene.rng = random.Random(seed)
+    names = [*ATTACKS]
     rng.shuffle(names)
-    later: list[tuple[str, Iterator[None]]] = []
-    while forgeries(scene) < count:
-        share = forgeries(scene) / count
-        while honest.alive() and stored(scene) < share * honest.events:
+    later: dict[str, Iterator[None]] = {}
+    while names or forgeries(scene) < count:
+        share = min(forgeries(scene) / count, 1 - len(names) / len(ATTACKS))
+        while honest.alive() and stored(scene) < FIRST_PART * share * honest.events:
             time.sleep(1)
-        name = (
-            names.pop() if names else rng.choice([n for n in ATTACKS if n not in LEFT_OUT | ONCE])
-        )
-        scene.attack = name
-        rest = ATTACKS[name](scene)
-        if rest is not None:
-            next(rest)
-            later.append((name, rest))
+        name = names.pop() if names else rng.choice([n for n in ATTACKS if n not in ONCE])
+        _first_part(scene, name, later)
+    said(scene)
+    for name in sorted(later, key=lambda n: (n in DEADLY, n)):
+        scene.attack = name.partition("/")[0]
+        assert next(later[name], "ended") == "ended", name
         scene.flush()
+    scene.wait("the last forgery", scene.caught_up)
+    hidden = stored(scene) / honest.events
     honest.end()
     played_out(scene)
-    for name, rest in later:
-        scene.attack = name
-        assert next(rest, "ended") == "ended", name
+    return hidden
+
+
+def _first_part(scene: Scene, name: str, later: dict[str, Iterator[None]]) -> None:
+    """Play an attack as far as it goes now."""
+    scene.attack = name
+    rest = ATTACKS[name](scene)
+    if rest is not None:
+        next(rest)
+        later[f"{name}/{len(later)}"] = rest
+    scene.flush()
+
+
+def small_parts(scene: Scene, count: int) -> None:
+    """Leave so many small parts of each table unmerged."""
+    scene.attack = ""
+    parts.merges(conservation.variables(scene.folder), "STOP")
+    for number in range(count):
+        cause = scene.chain("orders", number % 4).make(2)
+        effect = scene.chain("billing", number % 4).make([event([cause.reference()])])
+        scene.accept(cause)
+        scene.accept(effect)
         scene.flush()
-    played_out(scene)
+        scene.wait("a small part", scene.caught_up)
 
 
 def judge(seen: Played) -> dict[str, Any]:
@@ -135,56 +183,84 @@ def judge(seen: Played) -> dict[str, Any]:
     names = {s.attack for s in seen.scene.sent}
     missed = [problem for name in names for problem in seen.wrong(name)]
     false = seen.flagged_wrongly()
-    codes = Counter(e.code.value for e in seen.scene.expected)
-    fates = Counter(s.disposition.value for s in seen.scene.sent)
-    codes["duplicate"] = fates["duplicate"]
     return {
         "forgeries": forgeries(seen.scene),
         "missed": missed[:10],
         "found": forgeries(seen.scene) - len(missed),
         "false": len(false),
         "false_ones": false[:10],
-        "attacks": len(names),
-        "rows": len({row for name in names for row in ROWS[name]}),
-        "codes": dict(sorted(codes.items())),
+        "attacks": len(names - {""}),
         "conservation": [str(d) for d in seen.conservation.differences[:10]],
         "audit_before_edits": len(seen.audit["findings"]),
         "offsets": seen.conservation.consumed,
     }
 
 
-def run(events: int, count: int, seed: int) -> dict[str, Any]:
-    """The whole run; its figures."""
-    edited = count // EDITS_PART
+def at_rest(scene: Scene, count: int, seed: int) -> dict[str, Any]:
+    """Harm parts and edit rows, so many in all, and audit; figures."""
+    each = max(1, count // WAYS_PART)
+    settings = conservation.variables(scene.folder)
+    gone = parts.drop(settings, each)
+    gone += parts.harm_files(scene.stack, each, gone)
+    return edits.run(
+        scene.folder,
+        count - len(gone),
+        seed,
+        gone,
+        lambda: scene.ask("audit", "store", codes=(1,), timeout_s=3600),
+    )
+
+
+def run(events: int, count: int, seed: int) -> tuple[dict[str, Any], tally.Table]:
+    """The whole run: its figures, and the rows of the catalogue."""
+    edited = max(count // EDITS_PART, 2 + len(parts.FILES))
     began = time.monotonic()
     with Scene.begin() as scene:
         scene.start_worker()
-        honest = Honest(scene, events, count * FORGERY_S)
-        play(scene, honest, count - edited, seed)
+        with Honest(scene, events, max(count, AT_LEAST) * FORGERY_S + SLOW_S) as honest:
+            hidden = play(scene, honest, count - edited, seed)
         say(f"{honest.events} honest events sent in {time.monotonic() - began:.0f} s")
+        say(f"{hidden:.0%} of them were stored when the last forgery was judged")
         scene.wait("all honest events", lambda: stored(scene) == honest.events, 600)
-        figures = judge(look(scene))
+        small_parts(scene, 8 * max(1, edited // WAYS_PART))
+        seen = look(scene)
+        figures, table = judge(seen), tally.of_played(seen)
         say(f"on the way: {figures['found']} of {figures['forgeries']}, {figures['false']} false")
-        at_rest = edits.run(
-            scene.folder,
-            edited,
-            seed,
-            0,
-            lambda: scene.ask("audit", "store", codes=(1,), timeout_s=3600),
-        )
-    say(f"at rest: {at_rest['located']} of {at_rest['edits']} edits named")
-    figures["at_rest"] = {
-        k: at_rest[k] for k in ("edits", "located", "false", "missed", "not_ours", "audit_seconds")
-    }
-    return figures | {
+        proven = proofs.give(scene, PRODUCER, max(1, count // PROVEN_PART), seed)
+        say(f"proofs: {proven['refused']} of {proven['forged']} refused")
+        edit = at_rest(scene, edited, seed)
+    say(f"at rest: {edit['located']} of {edit['edits']} edits named")
+    count_at_rest(table, proven, edit)
+    shown = ("edits", "located", "false", "missed", "not_ours", "kinds", "codes", "audit_seconds")
+    false = edit["false"] + figures["audit_before_edits"] + len(proven["honest_refused"])
+    figures |= {
+        "at_rest": {k: edit[k] for k in shown},
+        "proofs": proven,
         "seed": seed,
         "honest_events": honest.events,
-        "honest_stored_once": at_rest["events"] >= honest.events,
-        "forgeries": figures["forgeries"] + at_rest["edits"],
-        "found": figures["found"] + at_rest["located"],
-        "false": figures["false"] + at_rest["false"] + figures["audit_before_edits"],
+        "honest_stored_once": edit["events"] >= honest.events,
+        "hidden_until": round(hidden, 3),
+        "forgeries": figures["forgeries"] + edit["edits"] + proven["forged"],
+        "found": figures["found"] + edit["located"] + proven["refused"],
+        "false": figures["false"] + false,
+        "rows": tally.figures(table),
+        "rows_lacking": tally.lacking(table),
         "seconds": round(time.monotonic() - began),
     }
+    return figures, table
+
+
+def count_at_rest(table: tally.Table, proven: Mapping[str, Any], edit: Mapping[str, Any]) -> None:
+    """Rows edited and parts dropped are F1, files of parts F2, proofs F8."""
+    files = [f"part {kind}" for kind in parts.FILES]
+    there = sum(edit["parts"].get(kind, 0) for kind in files)
+    missed = sum(edit["parts_missed"].get(kind, 0) for kind in files)
+    others = edit["edits"] - there
+    lacking = edit["edits"] - edit["located"] - missed
+    kinds = Counter({k: n for k, n in edit["kinds"].items() if k not in files})
+    table["F1"] = tally.Count(others, others - lacking, kinds)
+    table["F2"] = tally.Count(there, there - missed, Counter({k: edit["parts"][k] for k in files}))
+    table["F8"] = tally.Count(proven["forged"], proven["refused"], Counter(proven["kinds"]))
 
 
 def say(text: str) -> None:
@@ -196,11 +272,11 @@ def say(text: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run and print."""
     events, count, seed = [*map(int, arguments), *(1_000_000, 1_000, 1)[len(arguments) :]]
-    figures = run(events, count, seed)
-    for code, number in figures["codes"].items():
-        say(f"{number:6}  {code}")
+    figures, table = run(events, count, seed)
+    for row, attack, became in tally.lines(table):
+        say(f"{row:4}{attack}\n{'':8}{became}")
     say(json.dumps(figures))
-    wrong = figures["false"] or figures["conservation"]
+    wrong = figures["false"] or figures["conservation"] or figures["rows_lacking"]
     return int(bool(wrong) or not figures["found"] == figures["forgeries"] >= count)
 
 

@@ -13,15 +13,18 @@ from tests.scenarios.chains import SECOND, TOPIC, Chain, framed, now_us, seal
 
 from sealtrail.findings import Code
 from sealtrail.keys import Algorithm
-from sealtrail.records import KeyRecord
+from sealtrail.records import KeyRecord, SignedRecord
 from sealtrail.statement import ZERO
+from sealtrail_producer.authority import topic_key
 from sealtrail_producer.signing import KeySigner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from tests.scenarios.scene import Scene
+
+    from sealtrail.dsse import Signer
 
 HOUR = 3600 * SECOND
 # SubjectPublicKeyInfo of Ed25519 (RFC 8410 section 4): what stands before the 32 bytes.
@@ -127,6 +130,41 @@ def algorithm_of_another_key(scene: Scene) -> None:
     scene.register(wrong)
     scene.flush()
     scene.refuse(Chain([signer], "orders", 1).make().value, 1, Code.UNKNOWN_KEY)
+
+
+def short_of_two(made: Callable[[], KeyRecord], one: Signer, two: Signer) -> list[SignedRecord]:
+    """Records that two operators must sign, signed by nobody or by one, however often."""
+    alone, twice, borrowed, none = (SignedRecord.sign(made(), [one]) for _ in range(4))
+    (signature,) = borrowed.signatures
+    # The other's name over the same key's signature.
+    names = sorted([signature, (two.public_key.fingerprint, signature[1])])
+    return [
+        alone,
+        replace(twice, signatures=twice.signatures * 2),
+        replace(borrowed, signatures=tuple(names)),
+        replace(none, signatures=()),
+    ]
+
+
+@attack("A14")
+def threshold_reached_by_one(scene: Scene) -> None:
+    """Two operators must sign a key's record: one who signs twice is one."""
+    one, two, _ = scene.operators()
+    signers: list[KeySigner] = []
+
+    def made() -> KeyRecord:
+        signers.append(fresh_signer())
+        return record(signers[-1].public_key.der, "orders")
+
+    for signed in short_of_two(made, one, two):
+        scene.publish("provenance.keys", topic_key(signed.read()), signed.encode())
+    both = made()
+    scene.register(both, one, two)
+    scene.flush()
+    *forged, good = (Chain([signer], "orders", 2) for signer in signers)
+    for chain in forged:
+        scene.refuse(chain.make().value, 2, Code.UNKNOWN_KEY)
+    scene.accept(good.make())
 
 
 @attack("A9")

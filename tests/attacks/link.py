@@ -18,6 +18,13 @@ from sealtrail.merkle import leaf_hash
 if TYPE_CHECKING:
     from tests.scenarios.scene import Scene
 
+MANY = 1_000
+
+
+def _there(chain_id: bytes, seq: int, data: bytes) -> ParentRef:
+    """How a child names an event whose batch is not made yet."""
+    return ParentRef(ids.event_id(chain_id, seq), causal_prefix(data)[0], leaf_hash(data))
+
 
 @attack("D3")
 def orphan(scene: Scene) -> None:
@@ -100,8 +107,7 @@ def circle_of_many(scene: Scene) -> None:
     cause = last
     for chain in chains:
         one = event([cause])
-        there = ParentRef(ids.event_id(chain.chain_id, 0), causal_prefix(one)[0], leaf_hash(one))
-        made = chain.make([one, event([there])])
+        made = chain.make([one, event([_there(chain.chain_id, 0, one)])])
         sent = scene.accept(made)
         first = first or (made, sent)
         cause = made.reference(1)
@@ -110,6 +116,27 @@ def circle_of_many(scene: Scene) -> None:
     assert first is not None
     for code in (Code.LINK_MISMATCH, Code.CYCLE):
         scene.finding(code, *first, 0, batch=0)
+
+
+@attack("D4")
+def lie_in_a_wide_and_a_deep_graph(scene: Scene) -> None:
+    """A thousand children of one parent, a thousand one below the other; in each one that lies."""
+    for deep in (False, True):
+        chain = scene.chain("orders", 0)
+        liar = scene.rng.randrange(1, MANY)
+        cause: ParentRef | None = None
+        events: list[bytes] = []
+        for number in range(MANY):
+            named = cause
+            if cause is not None and number == liar:
+                named = replace(cause, leaf_hash=os.urandom(32))
+            events.append(event([] if named is None else [named]))
+            if cause is None or deep:
+                cause = _there(chain.chain_id, number, events[-1])
+        made = chain.make(events)
+        sent = scene.accept(made)
+        scene.finding(Code.LINK_MISMATCH, made, sent, liar, batch=0)
+        scene.true_links += MANY - 2
 
 
 @attack("D3")

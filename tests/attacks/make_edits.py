@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from tests.attacks import edits
+from tests.attacks import edits, parts
 from tests.crash.harness import Failed, Pipeline
 from tests.scenarios import conservation
 
@@ -50,7 +50,7 @@ def fill(pipeline: Pipeline, events: int, late: int = 0) -> int:
         sent += int(json.loads(out)["events"])
     pipeline.wait_for("drain", before + sent, 1800, worker)
     if late:
-        edits.merges(conservation.variables(pipeline.folder), "STOP")
+        parts.merges(conservation.variables(pipeline.folder), "STOP")
     for n in range(late):
         pipeline.feeder(f"late-{n}", LATE_EVENTS).communicate(timeout=600)
         sent += LATE_EVENTS
@@ -67,17 +67,26 @@ def audit(pipeline: Pipeline, expect: int) -> dict[str, Any]:
     return report
 
 
+def edit(pipeline: Pipeline, rows: int, seed: int, few: int) -> dict[str, Any]:
+    """Drop a few parts, edit rows, audit; figures."""
+    settings = conservation.variables(pipeline.folder)
+    # First, for edits spread over all parts.
+    dropped = parts.drop(settings, few)
+    parts.merges(settings, "START")
+    return edits.run(pipeline.folder, rows, seed, dropped, lambda: audit(pipeline, 1))
+
+
 def main(arguments: list[str]) -> int:
     """Fill, edit, audit, print."""
     events, count, seed = [*map(int, arguments), *(200_000, 1_000, 1)[len(arguments) :]]
     with Pipeline(SETTINGS) as pipeline:
         began = time.monotonic()
-        parts = max(1, count // 100)
-        sent = fill(pipeline, events, late=2 * parts)
+        few = max(1, count // 100)
+        sent = fill(pipeline, events, late=2 * few)
         say(f"{sent} events stored in {time.monotonic() - began:.0f} s")
         clean = audit(pipeline, 0)
         say(f"audit of the untouched store: clean, {clean['seconds']:.1f} s")
-        figures = edits.run(pipeline.folder, count - parts, seed, parts, lambda: audit(pipeline, 1))
+        figures = edit(pipeline, count - few, seed, few)
     figures = {"seed": seed, "clean_audit_seconds": clean["seconds"]} | figures
     for kind, number in figures["kinds"].items():
         say(f"{number:6}  {kind}")

@@ -143,13 +143,18 @@ def play(scene: Scene) -> None:
 def played_out(scene: Scene) -> None:
     """All is committed, and what time and the linker have to say was said."""
     scene.wait("all committed", scene.drained, PATIENCE_S)
-    wanted = len(scene.expected)
-    query = "SELECT count() AS n FROM sealtrail.committed_findings"
-    end = time.monotonic() + PATIENCE_S
-    while int(scene.sql(query)[0]["n"]) < wanted and time.monotonic() < end:
-        time.sleep(1)
+    said(scene)
     # And what should not have been said.
     time.sleep(1.5)
+
+
+def said(scene: Scene) -> None:
+    """What was sent by hand is committed, and what must be found of it was; or time is up."""
+    scene.wait("what was sent by hand", scene.caught_up, PATIENCE_S)
+    wanted = {e.key for e in scene.expected}
+    end = time.monotonic() + PATIENCE_S
+    while not wanted <= {key(f) for f in scene.sql(_FOUND)} and time.monotonic() < end:
+        time.sleep(1)
 
 
 def look(scene: Scene) -> Played:

@@ -81,7 +81,10 @@ def schema_that_hurts(scene: Scene) -> None:
 
 @attack("C14")
 def ids_of_another_registry(scene: Scene) -> None:
-    """The registry gives other schemas under ids that messages name: nobody asks it."""
+    """The registry gives other schemas under ids that messages name: nobody asks it.
+
+    Nor does a batch that swears to such a schema gain by the registry's knowing it.
+    """
     subjects = ("provenance.events-value", "poison-value")
     numbers = [scene.register_schema(name, make.POISON) for name in subjects[1:]]
     chain = scene.chain("shipping", 3)
@@ -91,3 +94,6 @@ def ids_of_another_registry(scene: Scene) -> None:
     made = chain.make()
     poisoned = made.value[:1] + numbers[0].to_bytes(4, "big") + made.value[5:]
     scene.accept(made, value=poisoned)
+    poison = avro.fingerprint(avro.parse_json(make.POISON))
+    sworn = chain.draft(event_schema=poison).with_envelope(event_schema_id=numbers[0])
+    scene.refuse(sworn, 3, Code.UNKNOWN_SCHEMA)

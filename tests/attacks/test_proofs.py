@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.attacks.key_record import fresh_signer, record
+from tests.attacks import proofs
+from tests.attacks.key_record import fresh_signer, record, short_of_two
 
 from sealtrail import merkle
 from sealtrail.errors import ProofError
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
 
 LEAVES = [merkle.leaf_hash(bytes([n])) for n in range(7)]
-ROOT = merkle.root(LEAVES)
 
 
 def flipped(data: bytes) -> Iterator[bytes]:
@@ -32,29 +33,21 @@ def flipped(data: bytes) -> Iterator[bytes]:
         yield bytes(changed)
 
 
-def refused(leaf: bytes, index: int, size: int, proof: list[bytes], root: bytes) -> bool:
-    """Whether a verifier says no."""
-    try:
-        merkle.verify_inclusion(leaf, index, size, proof, root)
-    except ProofError:
-        return True
-    return False
-
-
 @pytest.mark.row("A1")
 def test_a1_every_bit_of_a_proof(happened: Say) -> None:
     tried = 0
-    for index, leaf in enumerate(LEAVES):
-        proof = merkle.inclusion_proof(LEAVES, index)
-        merkle.verify_inclusion(leaf, index, 7, proof, ROOT)
-        attempts = [(bad, proof, ROOT) for bad in flipped(leaf)]
-        attempts += [(leaf, proof, bad) for bad in flipped(ROOT)]
+    for index in range(len(LEAVES)):
+        true = proofs.honest(LEAVES, index)
+        assert not proofs.refused(true)
+        path = true.path
+        attempts = [replace(true, leaf=bad) for bad in flipped(true.leaf)]
+        attempts += [replace(true, root=bad) for bad in flipped(true.root)]
         attempts += [
-            (leaf, [*proof[:n], bad, *proof[n + 1 :]], ROOT)
-            for n, step in enumerate(proof)
+            replace(true, path=(*path[:n], bad, *path[n + 1 :]))
+            for n, step in enumerate(path)
             for bad in flipped(step)
         ]
-        assert all(refused(bad, index, 7, path, root) for bad, path, root in attempts)
+        assert all(proofs.refused(claim) for claim in attempts)
         tried += len(attempts)
     happened(f"every bit of leaf, proof and root: {tried} proofs refused")
 
@@ -62,33 +55,9 @@ def test_a1_every_bit_of_a_proof(happened: Say) -> None:
 @pytest.mark.row("A12", "F8")
 def test_a12_f8_proofs_of_other_shapes(happened: Say) -> None:
     tried = 0
-    for index, leaf in enumerate(LEAVES):
-        proof = merkle.inclusion_proof(LEAVES, index)
-        wrong: list[tuple[bytes, int, int, list[bytes], bytes]] = [
-            # An empty tree, a wrong place, a place beyond the tree or before it.
-            (leaf, index, 0, proof, ROOT),
-            (leaf, 0, 0, [], merkle.EMPTY_ROOT),
-            (leaf, (index + 1) % 7, 7, proof, ROOT),
-            (leaf, 7, 7, proof, ROOT),
-            (leaf, -1, 7, proof, ROOT),
-            (leaf, index + 2**63, 7, proof, ROOT),
-            # A proof that is empty, too short, too long, reversed, not of hashes.
-            (leaf, index, 7, [], ROOT),
-            (leaf, index, 7, proof[:-1], ROOT),
-            (leaf, index, 7, proof[1:], ROOT),
-            (leaf, index, 7, [*proof, bytes(32)], ROOT),
-            (leaf, index, 7, [ROOT, *proof], ROOT),
-            (leaf, index, 7, [step[:31] for step in proof], ROOT),
-            (leaf, index, 7, [step + b"\0" for step in proof], ROOT),
-            # The root as its own proof, a node for a leaf, a leaf that is no hash.
-            (ROOT, 0, 7, [], ROOT),
-            (merkle.node_hash(LEAVES[0], LEAVES[1]), 0, 4, [], ROOT),
-            (leaf[:31], index, 7, proof, ROOT),
-            (leaf, index, 7, proof, ROOT[:31]),
-            (leaf, index, 7, proof, b""),
-        ]
-        wrong += [(leaf, index, size, proof, ROOT) for size in (1, 2, 3, 2**20, 2**63)]
-        said = [case for case in wrong if not refused(*case)]
+    for index in range(len(LEAVES)):
+        wrong = [claim for _, claim in proofs.forged(LEAVES, index)]
+        said = [claim for claim in wrong if not proofs.refused(claim)]
         assert said == []
         tried += len(wrong)
     for first, second in ((1, 7), (3, 7), (5, 7), (4, 6)):
@@ -115,23 +84,9 @@ def test_a14_one_key_counts_once(played: Played, tmp_path: Path, happened: Say) 
     file = tmp_path / "root.json"
     file.write_text(root.to_json())
     topic = "provenance.keys-threshold"
-    keys = {name: fresh_signer().public_key for name in ("both", "alone", "twice", "again", "none")}
-
-    def signed(name: str, *operators: object) -> SignedRecord:
-        return SignedRecord.sign(record(keys[name].der, name), operators)  # type: ignore[arg-type] # signers
-
-    both, alone = signed("both", one, two), signed("alone", one)
-    twice = signed("twice", one)
-    twice = SignedRecord(twice.payload_type, twice.body, twice.signatures * 2)
-    other = signed("again", one)
-    # The other's name over the same key's signature.
-    again = SignedRecord(
-        other.payload_type,
-        other.body,
-        tuple(sorted([*other.signatures, (two.public_key.fingerprint, other.signatures[0][1])])),
-    )
-    none = SignedRecord(both.payload_type, record(keys["none"].der, "none").encode(), ())
-    for made in (alone, twice, again, none, both):
+    both = SignedRecord.sign(record(fresh_signer().public_key.der, "both"), [one, two])
+    short = short_of_two(lambda: record(fresh_signer().public_key.der, "short"), one, two)
+    for made in (*short, both):
         scene.publish(topic, b"key", made.encode())
     scene.flush()
     listed = scene.ask(

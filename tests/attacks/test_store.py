@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.attacks import edits, make_edits
+from tests.attacks import edits, make_edits, parts
 from tests.crash.harness import Pipeline
 from tests.scenarios import conservation
 
@@ -20,6 +15,8 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
 
 EVENTS, EDITS, SEED = 12_000, 80, 7
+# Parts that are harmed in each way.
+EACH = 2
 
 
 @pytest.mark.row("F1")
@@ -29,77 +26,24 @@ def test_f1_each_edit_is_named(happened: Say) -> None:
         assert make_edits.audit(pipeline, 0)["events"] == sent
         law = conservation.check(pipeline.folder)
         assert (law.differences, law.events) == ([], sent)
-        figures = edits.run(pipeline.folder, EDITS, SEED, 1, lambda: make_edits.audit(pipeline, 1))
-    assert (figures["rows_edited"], figures["parts_dropped"]) == (EDITS, 1)
+        figures = make_edits.edit(pipeline, EDITS, SEED, 1)
+    assert (figures["rows_edited"], figures["parts"]) == (EDITS, {"part dropped": 1})
     assert (figures["located"], figures["false"]) == (figures["edits"], 0), figures
     happened(
-        f"{figures['rows_edited']} rows and {figures['parts_dropped']} part of {sent} events "
+        f"{figures['rows_edited']} rows and a part of {sent} events "
         f"edited: {figures['located']} named, {figures['false']} others"
     )
 
 
 @pytest.mark.row("F2")
 def test_f2_cold_parts(happened: Say) -> None:
-    """One removed, one cut, one exchanged for another: with the files, while the store is down."""
+    """Some removed, some cut, some exchanged for another: with the files, the store being down."""
     with Pipeline(make_edits.SETTINGS | {"SEALTRAIL_BATCH_EVENTS": "64"}) as pipeline:
-        settings = conservation.variables(pipeline.folder)
-        edits.command(settings, "SYSTEM STOP MERGES sealtrail.events")
-        for _ in range(2):
-            make_edits.fill(pipeline, 2_000)
+        make_edits.fill(pipeline, 2_000, late=8)
         assert conservation.check(pipeline.folder).differences == []
-        edits.command(settings, "SYSTEM STOP MERGES sealtrail.events")
-        parts = cold(pipeline)
-        removed, cut, older, newer = parts[0], parts[1], parts[2], parts[-1]
-        messages = {
-            (row["partition"], row["offset"])
-            for row in pipeline.sql(
-                "SELECT DISTINCT partition, offset FROM events WHERE _part IN "
-                f"{tuple(p.name for p in (removed, cut, newer))}"
-            )
-        }
-        stop_store(pipeline)
-        shutil.rmtree(removed)
-        data = max(cut.glob("*.bin"), key=lambda f: f.stat().st_size)
-        os.truncate(data, data.stat().st_size // 2)
-        shutil.rmtree(newer)
-        shutil.copytree(older, newer)
-        pipeline.sealtrail("local", "up")
-        report = make_edits.audit(pipeline, 1)
-        named = {
-            (f["key"]["partition"], f["key"]["offset"])
-            for f in report["findings"]
-            if f["table"] == "events"
-        }
-    assert messages <= named, (len(messages), len(named), report["counts"])
-    codes = ", ".join(f"{count} {code}" for code, count in report["counts"].items())
-    happened(f"one part removed, one cut, one exchanged: {len(messages)} messages named ({codes})")
-
-
-def cold(pipeline: Pipeline) -> list[Path]:
-    """Move the events to the cold volume; folders of their parts, oldest first."""
-    settings = conservation.variables(pipeline.folder)
-    months = pipeline.sql(
-        "SELECT DISTINCT partition FROM system.parts "
-        "WHERE active AND database = 'sealtrail' AND table = 'events'"
-    )
-    for month in months:
-        name = month["partition"]
-        edits.command(settings, f"ALTER TABLE events MOVE PARTITION {name} TO VOLUME 'cold'")
-    rows = pipeline.sql(
-        "SELECT path, disk_name FROM system.parts WHERE active AND database = 'sealtrail' "
-        "AND table = 'events' ORDER BY min_block_number"
-    )
-    assert len(rows) >= 4
-    assert {r["disk_name"] for r in rows} == {"cold"}, rows
-    return [Path(r["path"].rstrip("/")) for r in rows]
-
-
-def stop_store(pipeline: Pipeline) -> None:
-    """SIGTERM for the store alone."""
-    import json
-
-    record = json.loads((pipeline.folder / "run" / "store.json").read_text())
-    os.kill(int(record["pid"]), signal.SIGTERM)
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{record['pid']}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        harmed = parts.harm_files(pipeline.stack, EACH, [])
+        assert len(harmed) == EACH * len(parts.FILES)
+        figures = edits.judge([], harmed, make_edits.audit(pipeline, 1))
+    assert (figures["located"], figures["false"]) == (len(harmed), 0), figures
+    codes = ", ".join(f"{count} {code}" for code, count in figures["codes"].items())
+    happened(f"{EACH} parts removed, {EACH} cut, {EACH} exchanged: all named ({codes})")

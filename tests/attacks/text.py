@@ -8,7 +8,8 @@ from tests.attacks.assets import make
 from tests.attacks.registry import attack
 from tests.scenarios.chains import event
 
-from sealtrail.event import EntityRef
+from sealtrail.batch import MAX_EVENTS
+from sealtrail.event import MAX_EVENT_BYTES, EntityRef
 from sealtrail.findings import Code
 
 if TYPE_CHECKING:
@@ -61,6 +62,24 @@ def length_that_cannot_be(scene: Scene) -> None:
     for length in (2**62, 2**63 - 1, 2**32, 2**31, 100_000, -1, -(2**62)):
         bad = chain.draft([event(), activity(b"scenario.step", length), event()])
         scene.refuse(bad.value, 1, Code.BAD_EVENT)
+    scene.accept(chain.make())
+
+
+@attack("C10")
+def larger_than_may_be(scene: Scene) -> None:
+    """By somebody who does without the SDK, which would not have signed it."""
+    chain = scene.chain("orders", 3)
+    whole, some = event(), 400_000
+
+    def sized(length: int) -> bytes:
+        return whole.replace(ACTIVITY, varint(length) + b"x" * length, 1)
+
+    largest = some + MAX_EVENT_BYTES - len(sized(some))
+    scene.accept(chain.make([event(), sized(largest)]))
+    for more in (1, 100_000):
+        scene.refuse(chain.draft([event(), sized(largest + more)]).value, 3, Code.BAD_EVENT)
+    many = chain.draft().with_envelope(events=(b"",) * (MAX_EVENTS + 1))
+    scene.refuse(many, 3, Code.MALFORMED)
     scene.accept(chain.make())
 
 

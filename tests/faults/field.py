@@ -27,6 +27,7 @@ from tests.faults.forger import Forger
 from tests.faults.proxy import Proxy
 from tests.faults.supervisor import Charge, Supervisor
 from tests.scenarios import conservation, scene
+from tests.scenarios.clocks import Clock
 
 from sealtrail.settings import load
 from sealtrail_local.processes import read_pid_file
@@ -61,18 +62,6 @@ SILENT = "nobody answers"
 LOADED = f"SELECT count() FROM provenance.events WHERE producer = '{PRODUCER}'"
 # What the embedded broker needs: it drops what is unread beyond 5 MB of a partition.
 PACED = {"SEALTRAIL_PACE_BYTES": "1500000"}
-
-
-def faketime() -> str:
-    """The library that sets clocks.
-
-    Raises:
-        Failed: it is not installed.
-    """
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        raise Failed("libfaketime is not installed: apt-get install faketime")
-    return str(found[0])
 
 
 class Field(Pipeline):
@@ -272,23 +261,14 @@ class Field(Pipeline):
 
     def clock(self, name: str) -> dict[str, str]:
         """Variables of a process whose clock `set_clock` sets."""
-        file = self.folder / "clocks" / name
-        file.write_text("+0")
-        return {
-            "LD_PRELOAD": faketime(),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_CACHE_DURATION": "1",
-            # Timeouts are the kernel's, as when a real clock is set.
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        return self._clock(name).variables()
 
     def set_clock(self, name: str, seconds: float) -> None:
         """Put a clock so far ahead of the machine's (behind it, when negative)."""
-        file = self.folder / "clocks" / name
-        fresh = file.with_suffix(".new")
-        fresh.write_text(f"{seconds:+g}")
-        fresh.replace(file)
+        self._clock(name).set(seconds)
+
+    def _clock(self, name: str) -> Clock:
+        return Clock(self.folder / "clocks" / name)
 
     # -- servers ------------------------------------------------------------------
 

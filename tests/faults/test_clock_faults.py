@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.scenarios.clocks import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,23 +19,10 @@ JUMPS_S = (3_600, -3_600, 0)
 WAIT_S = 6
 
 
-def library() -> str:
-    (found,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-    return str(found)
-
-
 @pytest.mark.row("D6")
 def test_d6_the_workers_clock_is_set(line: Line, happened: Say) -> None:
-    file = line.pipeline.folder / "faketime"
-    file.write_text("+0")
-    fake = {
-        "LD_PRELOAD": library(),
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_CACHE_DURATION": "1",
-        # Setting a clock moves no monotonic one.
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+    clock = Clock(line.pipeline.folder / "faketime")
+    fake = clock.variables()
     line.pipeline.env.update(fake)
     try:
         line.start(stalled_heartbeats="2", orphan_window_s="20", gap_settle_s="10")
@@ -46,9 +33,7 @@ def test_d6_the_workers_clock_is_set(line: Line, happened: Say) -> None:
     line.drained()
     feeder = line.feed(2_000, 80)
     for jump in JUMPS_S:
-        fresh = file.with_suffix(".new")
-        fresh.write_text(f"{jump:+d}")
-        fresh.replace(file)
+        clock.set(jump)
         time.sleep(WAIT_S)
     feeder.communicate(timeout=300)
     assert feeder.returncode == 0

@@ -7,6 +7,7 @@ hand is written down together with the fate that it must meet; all else must be 
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from sealtrail.event import ParentRef
     from sealtrail.records import Record
 
+NOTHING: dict[str, str] = {}
 NAMELESS = Path(__file__).with_name("nameless.py")
 SEALTRAIL = (sys.executable, "-c", "from sealtrail.cli import main; main()")
 SETTINGS = {
@@ -110,6 +112,8 @@ class Scene:
     attack: str = ""
     # What an attack keeps for its own test.
     kept: dict[str, Any] = field(default_factory=dict)
+    # Of the attacks that choose.
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
     _open: ExitStack = field(default_factory=ExitStack)
     _signers: dict[str, list[Signer]] = field(default_factory=dict)
     _trails: list[Trail] = field(default_factory=list)
@@ -130,6 +134,8 @@ class Scene:
             stack = opened.enter_context(running_stack(real=real))
             scene = cls(Stack(stack.env | SETTINGS, stack.state_dir))
             scene.run("store", "migrate")
+            # Two of three must sign, so that one who signs twice is seen to be one.
+            scene.run("keys", "init-root", "--operators", "3", "--threshold", "2")
             names = [word for name in PRODUCERS for word in ("--producer", name)]
             scene.run("keys", "setup-dev", *names)
             scene.run("keys", "setup-dev", "--producer", VAULT, "--post-quantum")
@@ -186,12 +192,35 @@ class Scene:
         answer: list[dict[str, Any]] = self.ask("sql", query, "--limit", "0")
         return answer
 
-    def start_worker(self) -> None:
-        """Start `sealtrail worker`."""
-        log = self._open.enter_context((self.folder / "worker.log").open("ab"))
-        self._worker = subprocess.Popen(
-            [*SEALTRAIL, "worker"], env=self.stack.env, stdout=log, stderr=log
-        )
+    def start_worker(
+        self, command: Sequence[str] = (*SEALTRAIL, "worker"), env: Mapping[str, str] = NOTHING
+    ) -> None:
+        """Start `sealtrail worker`.
+
+        Args:
+            command: another program that runs one.
+            env: further variables.
+        """
+        with (self.folder / "worker.log").open("ab") as log:
+            self._worker = subprocess.Popen(
+                command, env=self.stack.env | dict(env), stdout=log, stderr=log
+            )
+
+    def outlive(self, command: Sequence[str], done: Callable[[], Any], timeout_s: float) -> int:
+        """Run a worker that dies, anew each time as a supervisor would, until something holds.
+
+        Returns:
+            How often it died.
+        """
+        end, deaths = time.monotonic() + timeout_s, 0
+        self.start_worker(command)
+        while not done():
+            assert time.monotonic() < end, f"{deaths} deaths and no end\n{self.log()}"
+            time.sleep(0.5)
+            if self._worker is not None and self._worker.poll() is not None:
+                deaths += 1
+                self.start_worker(command)
+        return deaths
 
     def kill_worker(self) -> None:
         """SIGKILL, and the files that it kept are gone."""
@@ -234,6 +263,12 @@ class Scene:
     def drained(self) -> bool:
         """Whether all that was sent is committed."""
         return not behind(self.folder)
+
+    def caught_up(self) -> bool:
+        """Whether all that was sent by hand is committed, whatever others send meanwhile."""
+        query = f"SELECT partition, committed FROM sealtrail.committed WHERE topic = '{TOPIC}'"
+        last = {int(r["partition"]): int(r["committed"]) for r in self.sql(query)}
+        return all(sent.offset <= last.get(sent.partition, -1) for sent in self.sent)
 
     # -- honest services -------------------------------------------------------
 
@@ -284,14 +319,13 @@ class Scene:
         """A chain of a producer of ours, signed with its keys."""
         return Chain(self.signers(producer), producer, partition, **changes)
 
-    def operator(self) -> Signer:
+    def operators(self) -> list[Signer]:
         """Whoever sits at the operators' machine can sign for them."""
-        (operator,) = Authority(load(ProducerSettings, self.stack.env)).operators()
-        return operator
+        return Authority(load(ProducerSettings, self.stack.env)).operators()
 
     def register(self, record: Record, *operators: Signer) -> None:
-        """Put a record on the topic of keys, signed by the operator or by whoever is given."""
-        signed = SignedRecord.sign(record, operators or [self.operator()])
+        """Put a record on the topic of keys, signed by the operators or by whoever is given."""
+        signed = SignedRecord.sign(record, operators or self.operators())
         self.publish("provenance.keys", topic_key(record), signed.encode())
 
     def register_schema(self, subject: str, schema: str) -> int:
