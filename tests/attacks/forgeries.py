@@ -257,10 +257,19 @@ def count_at_rest(table: tally.Table, proven: Mapping[str, Any], edit: Mapping[s
     missed = sum(edit["parts_missed"].get(kind, 0) for kind in files)
     others = edit["edits"] - there
     lacking = edit["edits"] - edit["located"] - missed
-    kinds = Counter({k: n for k, n in edit["kinds"].items() if k not in files})
-    table["F1"] = tally.Count(others, others - lacking, kinds)
-    table["F2"] = tally.Count(there, there - missed, Counter({k: edit["parts"][k] for k in files}))
+    table["F1"] = tally.Count(others, others - lacking, _codes(edit, files, inside=False))
+    table["F2"] = tally.Count(there, there - missed, _codes(edit, files, inside=True))
     table["F8"] = tally.Count(proven["forged"], proven["refused"], Counter(proven["kinds"]))
+
+
+def _codes(edit: Mapping[str, Any], files: list[str], *, inside: bool) -> Counter[str]:
+    """What edits are found as, with what was done; of parts harmed as files, or of all others."""
+    codes: Counter[str] = Counter()
+    for name, number in edit["kinds"].items():
+        if (name in files) == inside:
+            kind = name if name.startswith("part ") else name.partition(" ")[0]
+            codes[f"{edits.CODES.get(kind, 'ROW_MISSING')} ({kind})"] += number
+    return codes
 
 
 def say(text: str) -> None:

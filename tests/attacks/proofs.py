@@ -82,9 +82,9 @@ def give(scene: Scene, producer: str, count: int, seed: int) -> dict[str, Any]:
     """Forge proofs about so many of a producer's stored events, the honest one held; figures."""
     rows = conservation.query(
         conservation.variables(scene.folder),
-        "SELECT UUIDNumToString(e.event_id) AS id, e.chain_id AS chain, e.batch_seq AS batch "
-        "FROM provenance.events AS e INNER JOIN sealtrail.committed_batches AS b "
-        f"USING (chain_id, batch_seq) WHERE b.count > 2 AND e.producer = '{producer}' "
+        "SELECT UUIDNumToString(e.event_id) AS id FROM sealtrail.committed_events AS e "
+        "INNER JOIN sealtrail.committed_batches AS b USING (log_id, topic, partition, offset) "
+        f"WHERE b.count > 2 AND b.producer = '{producer}' "
         f"ORDER BY sipHash64(e.event_id, {seed}) LIMIT {count}",
     )
     said_no, believed, wrong = Counter[str](), list[str](), list[str]()

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from confluent_kafka import Producer
 from tests.conftest import Stack, running_stack
+from tests.scenarios import conservation
 from tests.scenarios.chains import TOPIC, Chain, Made
-from tests.scenarios.conservation import behind
 
 from sealtrail import ids
 from sealtrail.event import EntityRef, EventType
@@ -262,12 +262,13 @@ class Scene:
 
     def drained(self) -> bool:
         """Whether all that was sent is committed."""
-        return not behind(self.folder)
+        return not conservation.behind(self.folder)
 
     def caught_up(self) -> bool:
         """Whether all that was sent by hand is committed, whatever others send meanwhile."""
         query = f"SELECT partition, committed FROM sealtrail.committed WHERE topic = '{TOPIC}'"
-        last = {int(r["partition"]): int(r["committed"]) for r in self.sql(query)}
+        rows = conservation.query(conservation.variables(self.folder), query)
+        last = {int(r["partition"]): int(r["committed"]) for r in rows}
         return all(sent.offset <= last.get(sent.partition, -1) for sent in self.sent)
 
     # -- honest services -------------------------------------------------------
