@@ -42,6 +42,8 @@ SETTINGS = {
     "SEALTRAIL_BATCH_MS": "500",
 }
 GOAL_S = 10.0
+# What a worker had sent to the store when it was killed is taken, and serves nobody.
+LANDED_S = 1.0
 
 
 def kill(team: Team) -> None:
@@ -52,6 +54,7 @@ def kill(team: Team) -> None:
     member.process.kill()
     member.process.wait()
     team.restart(member)
+    team.rest(LANDED_S)
     team.until_served("killed", owned, began)
 
 
@@ -61,6 +64,7 @@ def freeze(team: Team) -> None:
     owned = member.owned()
     began = time.monotonic()
     member.process.send_signal(signal.SIGSTOP)
+    team.rest(LANDED_S)
     team.until_served("frozen", owned, began)
     time.sleep(max(0.0, team.session_s + 6 - (time.monotonic() - began)))
     member.process.send_signal(signal.SIGCONT)
