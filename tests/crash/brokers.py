@@ -49,6 +49,8 @@ SETTINGS = {
     # What is sent while no broker takes it.
     "SEALTRAIL_QUEUE_EVENTS": "100000",
 }
+# What had come before is in the store by then, and says nothing about the brokers that are left.
+LANDED_S = 2.0
 # The faults take about so long; then comes what is left of the events, as fast as it goes.
 FAULTS_S = 300.0
 REFUSED = "replicas of partition"
@@ -92,7 +94,9 @@ class Cluster:
             incremental_operation=AlterConfigOpType.SET,
         )
         resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[entry])
-        for done in AdminClient(self.config).incremental_alter_configs([resource]).values():
+        # Named: the answers of a client that is collected are errors.
+        admin = AdminClient(self.config)
+        for done in admin.incremental_alter_configs([resource]).values():
             done.result(30)
 
     def kill(self, number: int) -> None:
@@ -124,6 +128,7 @@ class Scenario:
         """Kill a broker while the others go on; start it again."""
         began = time.monotonic()
         self.cluster.kill(number)
+        self.team.rest(LANDED_S)
         self.team.until_served(kind, list(range(PARTITIONS)), began)
         self.cluster.start(number)
         self.cluster.in_sync()
