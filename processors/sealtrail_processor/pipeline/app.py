@@ -73,7 +73,8 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
         broker_max_poll_interval=600.0,
         consumer_auto_offset_reset="earliest",
         consumer_metadata_max_age_ms=5_000,
-        consumer_max_fetch_size=4 * 2**20,
+        # Of each partition; held beside the flushes.
+        consumer_max_fetch_size=2 * 2**20,
         processing_guarantee="at_least_once",
         key_serializer="raw",
         value_serializer="raw",

@@ -125,7 +125,6 @@ def join(chunk: list[Accepted], secret: int) -> bytes:
     for index, item in enumerate(chunk):
         parts += _records(item.batch, _long(index), canary)
         canary += item.rows
-    body = b"".join(parts)
     rows = sum(item.rows for item in chunk)
     schema = joined_schema(chunk[0].batch.schema)
     header = (
@@ -138,7 +137,8 @@ def join(chunk: list[Accepted], secret: int) -> bytes:
         _long(0),
         _SYNC,
     )
-    return b"".join((*header, _long(rows), _long(len(body)), body, _SYNC))
+    # One copy and no more: a container may have some tens of MB.
+    return b"".join((*header, _long(rows), _long(sum(map(len, parts))), *parts, _SYNC))
 
 
 def _records(batch: VerifiedBatch, index: bytes, canary: int) -> list[bytes]:
