@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ PAUSE_S = 1.0
 
 # Of a log, for what a process said last.
 TAIL_BYTES = 64 << 10
+TRACEBACK = re.compile(r"^Traceback .*\n(?:[ \t].*\n)+(\S.*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +168,18 @@ class Supervisor:
 
 
 def last_words(log: str) -> str:
-    """The last error in a log of JSON lines, with what raised it; else its last line."""
-    lines = [line for line in log.split("\n") if line.strip()]
-    for line in reversed(lines):
+    """The last error in a log of JSON lines, and what was raised last; else its last line."""
+    said = raised = ""
+    lines = [line.strip() for line in log.split("\n") if line.strip()]
+    for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if isinstance(entry, dict) and entry.get("level") in {"error", "critical"}:
-            cause = str(entry.get("exception", "")).strip().split("\n")[-1]
-            return ": ".join(filter(None, (str(entry.get("event")), cause)))
-    return lines[-1].strip() if lines else ""
+            said = str(entry.get("event"))
+            raised = str(entry.get("exception", "")).strip().split("\n")[-1] or raised
+    # Printed by whatever ended the process.
+    for printed in TRACEBACK.findall(log):
+        raised = printed
+    return ": ".join(filter(None, (said, raised))) or (lines[-1] if lines else "")

@@ -28,6 +28,13 @@ def test_the_last_error_counts_and_not_what_others_said_after_it() -> None:
 
 def test_what_was_raised_is_told() -> None:
     assert last_words(json.dumps(RAISED)) == "a lane failed: KeyError: 5"
+    printed = "Traceback (most recent call last):\n  File x\n    f()\nOSError: no more\n%7|FAIL\n"
+    assert last_words(f"{ERROR}\n{printed}{LATER}") == "7 messages wait: leaving: OSError: no more"
+
+
+def test_what_was_raised_before_the_last_error_is_told_with_it() -> None:
+    told = f"{json.dumps(RAISED)}\n{ERROR}"
+    assert last_words(told) == "7 messages wait: leaving: KeyError: 5"
 
 
 def test_without_an_error_it_is_the_last_line() -> None:

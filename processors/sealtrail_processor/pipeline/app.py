@@ -399,9 +399,18 @@ def run(app: faust.App, worker: Worker, logging_config: Mapping[str, Any], level
     process.sealtrail = worker
     worker.start()
     try:
-        process.execute_from_commandline()
-    except SystemExit as ended:
-        # Faust's 1 would read as "ran, and found something".
-        raise SystemExit(EXIT_FAILED if ended.code else 0) from None
+        _served(process)
     finally:
         worker.stop()
+
+
+def _served(process: faust.Worker) -> None:
+    try:
+        process.execute_from_commandline()
+    except SystemExit as ended:
+        if ended.code:
+            # Faust makes a status of it, and keeps to itself what it was.
+            why = ended.__context__
+            log.exception("faust failed: %r", why, exc_info=why)
+        # Its 1 would read as "ran, and found something".
+        raise SystemExit(EXIT_FAILED if ended.code else 0) from None

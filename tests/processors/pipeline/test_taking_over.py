@@ -1,4 +1,4 @@
-"""Taking partitions over while the store is away: in time, or not at all.
+"""Taking partitions over while the store is away: in time, or not at all; and how Faust ends.
 
 Faust waits for an assignment as long as for an answer of the broker, and then goes on as if it had
 been told where to read. A worker that stayed would drop every message.
@@ -7,14 +7,16 @@ been told where to read. A worker that stayed would drop every message.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mode.worker import exiting
 
 from sealtrail.errors import UnavailableError
-from sealtrail_processor.pipeline.app import _assigned
+from sealtrail_processor.pipeline.app import _assigned, _served
 from sealtrail_processor.pipeline.worker import EXIT_FAILED
 from sealtrail_processor.reporting.metrics import Status
 
@@ -119,3 +121,33 @@ async def test_a_later_generation_asks_anew() -> None:
     await asyncio.sleep(0.05)
     application.consumer_generation_id = 2
     assert await asyncio.wait_for(task, 5) == {}
+
+
+class Process:
+    """Faust's worker: it makes a status of whatever it fails with."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        self.failure = failure
+
+    def execute_from_commandline(self) -> None:
+        with exiting():
+            if self.failure is not None:
+                raise self.failure
+
+
+def test_why_faust_failed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    process: Any = Process(OSError("no more descriptors"))
+    with pytest.raises(SystemExit) as ended:
+        _served(process)
+    assert ended.value.code == EXIT_FAILED
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [
+        "faust failed: OSError('no more descriptors')"
+    ]
+
+
+def test_a_worker_that_was_asked_to_stop_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    process: Any = Process(None)
+    with pytest.raises(SystemExit) as ended:
+        _served(process)
+    assert ended.value.code == 0
+    assert caplog.records == []
