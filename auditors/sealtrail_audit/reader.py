@@ -184,11 +184,13 @@ def read_answer(lines: Iterator[bytes], limit: int) -> Answer:
         if number == 0:
             columns = tuple(values)
         elif number == 1:
-            types = tuple(values)
+            types = tuple(map(str, values))
         elif limit and len(rows) >= limit:
             return Answer(columns, types, tuple(rows), cut=True)
+        elif len(values) != len(types):
+            raise explain(RuntimeError(f"a row of {len(values)} values in {len(types)} columns"))
         else:
-            rows.append(tuple(shown(v, t) for v, t in zip(values, types, strict=True)))
+            rows.append(_row(values, types))
     return Answer(columns, types, tuple(rows))
 
 
@@ -196,12 +198,19 @@ def _values(line: bytes, rest: Iterator[bytes]) -> list[Any]:
     try:
         # FixedString columns hold bytes that are no text; they come through as surrogates.
         values = json.loads(line.decode("utf-8", "surrogateescape"))
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, list):
         tail = b"".join([line, *rest]).decode("utf-8", "replace")
         raise explain(RuntimeError(tail))
     return values
+
+
+def _row(values: list[Any], types: tuple[str, ...]) -> tuple[Any, ...]:
+    try:
+        return tuple(shown(v, t) for v, t in zip(values, types, strict=True))
+    except RecursionError:
+        raise explain(RuntimeError("a value is nested too deeply to be shown")) from None
 
 
 def shown(value: Any, type_: str) -> Any:
