@@ -28,15 +28,29 @@ ROOMS = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.oom_control"),
     (Path("/sys/fs/cgroup"), "memory.max", "memory.events"),
 )
-WAIT_S = 30.0
-# A batch of some 2 MB in each partition: judging and writing it takes several times as much.
-LARGE, LARGE_EVENTS, PARTITIONS = "large", 8_000, 4
+WAIT_S = 20.0
+# A batch of some 1.5 MB in each partition: judging and writing it takes several times as much.
+LARGE, LARGE_EVENTS, PARTITIONS = "large", 6_000, 4
+# The embedded broker keeps 5 MB of a partition: large ones come when little waits before them.
+LITTLE = 40
 
 
 @fault("worker-memory")
 def worker_memory(field: Field, rng: random.Random) -> str:
-    """It may take this much more, and no more; and then it has to."""
-    victim, more = rng.choice(field.workers), rng.choice((1, 2, 4)) << 20
+    """At any moment."""
+    return squeezed(field, rng.choice(field.workers), rng.choice((1, 2, 4)) << 20, WAIT_S)
+
+
+def squeezed(field: Field, victim: Charge, more: int, wait_s: float) -> str:
+    """Give a worker this much more memory, and no more; and then it has to have more.
+
+    Args:
+        field: where.
+        victim: the worker.
+        more: bytes.
+        wait_s: how long it may take until little waits, and again until it is ended by it.
+    """
+    calm = _calm(field, victim, wait_s)
     ends = len(victim.ends)
     pid = victim.pid
     with contextlib.ExitStack() as room:
@@ -47,14 +61,15 @@ def worker_memory(field: Field, rng: random.Random) -> str:
             size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * 4096
             resource.prlimit(pid, resource.RLIMIT_AS, (size + more, size + more))
             how = f"RLIMIT_AS, {more >> 20} MB more"
-        field.forger.send(LARGE, large)
-        died = _ended(victim, ends)
+        if calm:
+            field.forger.send(LARGE, large)
+        died = _ended(victim, ends, wait_s)
         if died and told is not None and not _kills(told):
             return f"{victim.name}: {how}, ended with {victim.ends[ends].status} before it"
     if not died:
         # It made do with what it had; the limit cannot be lifted in all cases, so it goes.
         victim.process.kill()
-        _ended(victim, ends)
+        _ended(victim, ends, wait_s)
         return f"{victim.name}: {how}, made do with it"
     return f"{victim.name}: {how}, ended by it with {victim.ends[ends].status}"
 
@@ -103,8 +118,17 @@ def _empty(folder: Path, parent: Path) -> None:
             return
 
 
-def _ended(victim: Charge, ends: int) -> bool:
-    deadline = time.monotonic() + WAIT_S
+def _calm(field: Field, victim: Charge, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    while not field.works(victim.name) or sum(field.lag().values()) > LITTLE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def _ended(victim: Charge, ends: int, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
     while len(victim.ends) == ends:
         if time.monotonic() > deadline:
             return False
