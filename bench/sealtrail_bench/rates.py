@@ -17,7 +17,9 @@ from __future__ import annotations
 import statistics
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sealtrail.errors import SealtrailError, UnavailableError
@@ -41,6 +43,7 @@ WINDOW_BYTES = 4_000_000
 NATIVE_ROWS = 65_536
 DRAIN_S = 120.0
 READY_S = 120.0
+SEEN_S = 10.0
 
 
 class WrongRowsError(SealtrailError):
@@ -83,7 +86,7 @@ class Rates:
         self._say = say
         self.turns: dict[str, list[Turn]] = {}
         # Guesses of the rate, for the size of a tape; replaced by what was measured.
-        self._guess = {"obvious": 3_000.0, "full": 40_000.0, "unverified": 60_000.0}
+        self._guess = {"obvious": 3_000.0, "full": 30_000.0, "unverified": 35_000.0}
 
     def run(self, variants: tuple[str, ...] = VARIANTS) -> None:
         """All rounds; the order of the variants turns with them."""
@@ -221,6 +224,10 @@ class Rates:
         feed.terminate()
         sent = self._rig.answer(feed, DRAIN_S)
         _wait(lambda: rows.total() - before >= sent["events"], worker, DRAIN_S, "it does not drain")
+        # A commit's row is there some milliseconds before readers see what it covers.
+        with suppress(UnavailableError):
+            enough = partial(rows.enough, sent["ends"], sent["events"])
+            _wait(enough, worker, SEEN_S, "readers do not see it")
         found = rows.check(sent["ends"])
         if found != (sent["events"], sent["checksum"]):
             raise WrongRowsError(
@@ -284,14 +291,15 @@ class _Rows:
         return [(int(partition), int(end)) for partition, end in found]
 
     def total(self) -> int:
-        """How many there are. Readers see a commit's rows some milliseconds after they are here.
-
-        Asked so often, the view that says what readers see took 16 us of the store an event.
-        """
+        """How many are committed; the view of what readers see would take 16 us an event here."""
         if self._table:
             sql = f"SELECT count() FROM {self._table}"  # noqa: S608 - our own text
             return int(self._store.query(sql)[0][0])
         return int(self._store.query("SELECT sum(rows) FROM commits")[0][0])
+
+    def enough(self, ends: dict[str, int], events: int) -> bool:
+        """Whether readers see so many of what `check` counts."""
+        return self.check(ends)[0] >= events
 
     def check(self, ends: dict[str, int]) -> tuple[int, int]:
         """(how many, sum of salts) of what came since this was made, up to these offsets."""
