@@ -109,3 +109,10 @@ def header_whose_name_is_no_text(scene: Scene) -> None:
     offset = scene.publish_nameless("provenance.events", 1, b"no batch")
     scene.sent_as(1, offset, Code.MALFORMED)
     scene.accept(scene.chain("orders", 1).make())
+
+
+@attack("C11", "C12")
+def batch_that_no_decoder_takes(scene: Scene) -> None:
+    """Brokers do not look behind the end of an lz4 frame; decoders do, and fail on every try."""
+    scene.sent_as(2, scene.publish_unreadable("provenance.events", 2), Code.MALFORMED)
+    scene.accept(scene.chain("orders", 2).make())

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 NOTHING: dict[str, str] = {}
 NAMELESS = Path(__file__).with_name("nameless.py")
+BEHIND = Path(__file__).with_name("behind.py")
 SEALTRAIL = (sys.executable, "-c", "from sealtrail.cli import main; main()")
 SETTINGS = {
     "SEALTRAIL_GAP_SETTLE_S": "8",
@@ -375,8 +376,15 @@ class Scene:
 
     def publish_nameless(self, topic: str, partition: int, value: bytes) -> int:
         """Put a message on a topic that has a header whose name is no UTF-8; its offset."""
+        return self._publish_odd(NAMELESS, topic, str(partition), value.hex())
+
+    def publish_unreadable(self, topic: str, partition: int) -> int:
+        """Put a record batch on a topic that brokers take and no decoder reads; its offset."""
+        return self._publish_odd(BEHIND, topic, str(partition))
+
+    def _publish_odd(self, script: Path, *arguments: str) -> int:
         done = subprocess.run(
-            [sys.executable, str(NAMELESS), topic, str(partition), value.hex()],
+            [sys.executable, str(script), *arguments],
             env=self.stack.env | {"AIOKAFKA_NO_EXTENSIONS": "1"},
             capture_output=True,
             text=True,
