@@ -1,7 +1,10 @@
 """The development CA: what it issues is accepted by strict verifiers, and how it rotates."""
 
+import contextlib
 import json
+import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from sealtrail.cli.main import run
 from sealtrail.errors import ConfigurationError
 from sealtrail.identity import of_certificate
 from sealtrail.settings import CommonSettings, load
-from sealtrail_local.certs import folder, x509
+from sealtrail_local.certs import folder, reload, x509
 from sealtrail_local.certs.folder import Folder, write
 from sealtrail_local.real import secure
 from sealtrail_local.settings import LocalSettings
@@ -211,3 +214,47 @@ def test_certificates_of_controllers_are_listed_and_not_rotated(
     assert certs("check").keys() == {"quorum/broker-1"}
     secure.controller(settings, "broker-1")
     assert run(["certs", "check", "--json"]) == 0
+
+
+class Listener(threading.Thread):
+    """Answers whoever shows a certificate that it trusts, as a broker does; so many times asked."""
+
+    def __init__(self, certs: Folder, times: int) -> None:
+        super().__init__()
+        self._server, _ = contexts(certs, "broker-1")
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._times = times
+        self.place: tuple[str, int] = self._socket.getsockname()
+
+    def run(self) -> None:
+        with self._socket:
+            for _ in range(self._times):
+                plain, _ = self._socket.accept()
+                with (
+                    contextlib.suppress(OSError),
+                    plain,
+                    self._server.wrap_socket(plain, server_side=True) as tls,
+                ):
+                    assert len(tls.recv(64)) == 14
+                    tls.sendall(b"an answer")
+
+    def trust(self, certs: Folder) -> None:
+        """Read the CAs again."""
+        self._server.load_verify_locations(certs.bundle)
+
+
+def test_who_trusts_a_new_ca_is_seen_before_it_signs(certs: Folder, now: datetime) -> None:
+    certs.issue("broker-1", ["localhost"], now, HOUR)
+    broker = Listener(certs, 3)
+    broker.start()
+    with certs.trial(now) as file:
+        assert reload.accepts(*broker.place, file)
+    certs.trust(now + timedelta(seconds=1), MONTH)
+    with certs.trial(now) as file:
+        assert not reload.accepts(*broker.place, file)
+        broker.trust(certs)
+        reload.wait_accepted({1: broker.place}, file)
+    broker.join()
+    assert not reload.accepts(*broker.place, certs.file("broker-1"))
+    assert not file.exists()
+    assert [issued.name for issued in certs.issued(now)] == ["broker-1"]

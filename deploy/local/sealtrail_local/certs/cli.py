@@ -145,8 +145,10 @@ def rotate_command(
     if new_ca:
         certs.trust(now, timedelta(days=days))
     if servers and (new_ca or forgotten):
-        reload.brokers(_admin(settings), ["truststore"])
+        places = reload.brokers(_admin(settings), ["truststore"])
         gate.reload(settings)
+        with certs.trial(now) as certificate:
+            reload.wait_accepted(places, certificate)
     if new_ca:
         output.remark(f"the new CA is trusted; {SETTLE_S:.0f} s for clients to take it in")
         time.sleep(SETTLE_S)

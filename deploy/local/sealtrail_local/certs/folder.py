@@ -16,9 +16,10 @@ Rules of a rotation without downtime:
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509 as asn1
 from cryptography.hazmat.primitives import serialization
@@ -29,9 +30,10 @@ from sealtrail_local.certs import x509
 from sealtrail_local.certs.x509 import Pair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+_TRIAL: Final = timedelta(minutes=5)
 HINT = "make one with: sealtrail certs init"
 
 
@@ -163,6 +165,17 @@ class Folder:
         file = self._cas()[-1].with_suffix(".until")
         if not file.exists() or datetime.fromisoformat(file.read_text()) < end:
             write(file, end.isoformat().encode())
+
+    @contextmanager
+    def trial(self, now: datetime) -> Iterator[Path]:
+        """A certificate of the newest CA that nobody is given: to see who trusts it."""
+        pair = x509.issue(self.signing(), "trial", [], now, _TRIAL)
+        file = self.root / ".trial.pem"
+        write(file, pair.key_pem + pair.certificate_pem)
+        try:
+            yield file
+        finally:
+            file.unlink()
 
     def renew(self, issued: Issued, now: datetime) -> Issued:
         """Another key and certificate for the same name and hosts, for as long as before."""
