@@ -81,7 +81,9 @@ class KafkaSide:
         Raises:
             UnavailableError: the broker cannot be asked.
         """
-        metadata = self._ask(lambda: self._consumer.list_topics(topic, timeout=TIMEOUT_S))
+        # By the client that asks the controller next: it learns from metadata alone who that is.
+        # Left to itself it asks for them every five minutes, however long that broker is away.
+        metadata = self._ask(lambda: self._controllers().list_topics(topic, timeout=TIMEOUT_S))
         cluster = str(metadata.cluster_id)
         if metadata.controller_id < 0:
             raise UnavailableError("kafka has no controller just now", hint="wait for its election")
@@ -91,11 +93,15 @@ class KafkaSide:
         # A topic that is deleted and made again is another log of the same cluster.
         return f"{cluster}/{self._topic_id(topic)}"
 
+    def _controllers(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient(self._config, logger=rdkafka)
+        return self._admin
+
     def _topic_id(self, topic: str) -> str:
         def describe() -> str:
-            if self._admin is None:
-                self._admin = AdminClient(self._config, logger=rdkafka)
-            found = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
+            asked = TopicCollection([topic])
+            found = self._controllers().describe_topics(asked, request_timeout=TIMEOUT_S)
             return str(found[topic].result().topic_id)
 
         return str(self._ask(describe))

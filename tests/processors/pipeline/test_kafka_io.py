@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
+from concurrent.futures import Future
 from contextlib import closing
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaException
 
 from sealtrail.errors import UnavailableError
 from sealtrail_processor.judging.ports import Outgoing
@@ -52,6 +55,37 @@ def test_watermarks_and_single_reads(config: dict[str, str], topic: str) -> None
         assert side.first_at(topic, 2, 1) == 1
         assert side.committed(topic, [0, 1, 2, 3]) == {}
         assert side.log_id(topic) == side.log_id("provenance.events")
+
+
+class Admin:
+    """Asks the controller that it knows of, and learns of another one from metadata alone."""
+
+    there = 1
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.controller = Admin.there
+
+    def list_topics(self, *_: Any, **__: Any) -> Any:
+        self.controller = Admin.there
+        return SimpleNamespace(cluster_id="c", controller_id=self.controller, brokers={1, 2, 3})
+
+    def describe_topics(self, *_: Any, **__: Any) -> Any:
+        answer: Future[Any] = Future()
+        if self.controller == Admin.there:
+            answer.set_result(SimpleNamespace(topic_id="t"))
+        else:
+            answer.set_exception(KafkaException("Failed while waiting for controller"))
+        return {"events": answer}
+
+
+def test_another_controller_is_found_when_the_one_before_is_away(
+    config: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sealtrail_processor.kafka.client.AdminClient", Admin)
+    with closing(KafkaSide(config, "group")) as side:
+        assert side.log_id("events") == "c/t"
+        monkeypatch.setattr(Admin, "there", 2)
+        assert side.log_id("events") == "c/t"
 
 
 def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
