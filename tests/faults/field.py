@@ -60,7 +60,9 @@ SETTINGS = {
 }
 SILENT = "nobody answers"
 LOADED = f"SELECT count() FROM provenance.events WHERE producer = '{PRODUCER}'"
-# What the embedded broker needs: it drops what is unread beyond 5 MB of a partition.
+# What the embedded broker needs: it drops what is unread beyond 5 MB of a partition. Faults that
+# send megabytes do so when few messages wait.
+LITTLE = 60
 PACED = {"SEALTRAIL_PACE_BYTES": "1500000"}
 
 
@@ -342,6 +344,15 @@ class Field(Pipeline):
     def lag(self) -> dict[int, int]:
         """Messages that are not committed yet, by partition."""
         return conservation.behind(self.folder)
+
+    def little_waits(self, timeout_s: float) -> bool:
+        """Wait until few messages of each partition wait; whether they do."""
+        end = time.monotonic() + timeout_s
+        while max(self.lag().values(), default=0) > LITTLE:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.5)
+        return True
 
     def drain(self, timeout_s: float) -> float:
         """Wait until everything is committed; seconds that it took.

@@ -197,6 +197,7 @@ def out_of_memory(field: Field, rng: random.Random) -> str:
     number = f"SELECT {{}} FROM provenance.events WHERE startsWith(instance, '{LARGE}-')"
     victim = rng.choice(field.workers)
     ends = len(victim.ends)
+    wait_until(lambda: field.works(victim.name), CAUGHT_UP_S, "it has partitions")
     did = squeezed(field, victim, 2 << 20, TOLD_S)
     assert "ended by it" in did, (did, victim.ends)
     wait_until(lambda: field.works(victim.name), CAUGHT_UP_S, "another one works in its place")

@@ -31,8 +31,6 @@ ROOMS = (
 WAIT_S = 20.0
 # A batch of some 1.5 MB in each partition: judging and writing it takes several times as much.
 LARGE, LARGE_EVENTS, PARTITIONS = "large", 6_000, 4
-# The embedded broker keeps 5 MB of a partition: large ones come when little waits before them.
-LITTLE = 40
 
 
 @fault("worker-memory")
@@ -50,7 +48,7 @@ def squeezed(field: Field, victim: Charge, more: int, wait_s: float) -> str:
         more: bytes.
         wait_s: how long it may take until little waits, and again until it is ended by it.
     """
-    calm = _calm(field, victim, wait_s)
+    calm = field.little_waits(wait_s) and field.works(victim.name)
     ends = len(victim.ends)
     pid = victim.pid
     with contextlib.ExitStack() as room:
@@ -116,15 +114,6 @@ def _empty(folder: Path, parent: Path) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def _calm(field: Field, victim: Charge, wait_s: float) -> bool:
-    deadline = time.monotonic() + wait_s
-    while not field.works(victim.name) or sum(field.lag().values()) > LITTLE:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
 
 
 def _ended(victim: Charge, ends: int, wait_s: float) -> bool:
