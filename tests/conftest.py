@@ -130,7 +130,7 @@ def real_variables(folder: Path, brokers: int = 1) -> dict[str, str]:
             "SEALTRAIL_LOCAL_SERVERS": "real",
             "SEALTRAIL_LOCAL_BROKERS": str(brokers),
             # Three brokers and a registry start at once, on a machine that has other work to do.
-            "SEALTRAIL_LOCAL_START_SECONDS": "180",
+            "SEALTRAIL_LOCAL_START_SECONDS": "300",
         }
         | ({"SEALTRAIL_CACHE_DIR": cache} if cache else {})
     )
@@ -176,13 +176,6 @@ def stack() -> Iterator[Stack]:
 def real_stack() -> Iterator[Stack]:
     """A stack of real servers with one broker, from its first use to the last test."""
     with running_stack(real=True) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def real_cluster() -> Iterator[Stack]:
-    """A stack of real servers with three brokers, of a module's own: its tests may break it."""
-    with running_stack(real=True, brokers=3) as running:
         yield running
 
 

@@ -64,11 +64,9 @@ class Attempts:
         self._group = group
         self._admin = AdminClient(self._properties)
         self._producer = Producer({**self._properties, "message.timeout.ms": int(WAIT_S * 1000)})
-        self.tried = 0
 
     def may(self, kind: str, name: str, operation: str) -> bool:
         """Try it."""
-        self.tried += 1
         attempt: Callable[[str], bool] = getattr(self, f"_{kind}_{operation.lower()}")
         return attempt(name)
 

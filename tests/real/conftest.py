@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 from tests.conftest import Stack, running_stack
 
 from sealtrail import connections
@@ -17,6 +21,7 @@ from sealtrail_local.settings import LocalSettings
 
 PRODUCERS = ("billing", "orders")
 STRANGER = "mallory"
+PATIENCE_S = 60.0
 COMMAND = (sys.executable, "-c", "from sealtrail.cli import main; main()")
 
 
@@ -54,14 +59,55 @@ class Secured:
             variables["SEALTRAIL_KAFKA_CERT_FILE"] = str(secure.certificates(local).file(name))
         return connections.librdkafka(load(CommonSettings, variables), name)
 
+    def settle(self) -> None:
+        """Until each broker has taken in what was changed before: users, access lists.
 
-@pytest.fixture(scope="module")
+        It all stands in one log, which brokers follow in order. So a broker that leads a topic made
+        just now knows everything that is older, and nothing that a test tries is denied too early.
+        """
+        properties: dict[str, Any] = {**self.kafka(secure.BOOTSTRAP), "log_level": 0}
+        topic = f"settled.{time.monotonic_ns()}"
+        admin = AdminClient(properties)
+        brokers = sorted(admin.list_topics(timeout=PATIENCE_S).brokers)
+        wanted = NewTopic(
+            topic,
+            len(brokers),
+            replica_assignment=[[number] for number in brokers],
+            config={"min.insync.replicas": "1"},
+        )
+        [made] = admin.create_topics([wanted]).values()
+        made.result(PATIENCE_S)
+        errors: list[object] = []
+        producer = Producer({**properties, "enable.idempotence": True})
+        for partition in range(len(brokers)):
+            producer.produce(
+                topic, b"x", partition=partition, on_delivery=lambda e, _: errors.append(e)
+            )
+        assert producer.flush(PATIENCE_S) == 0
+        assert errors == [None] * len(brokers)
+        [gone] = admin.delete_topics([topic]).values()
+        gone.result(PATIENCE_S)
+
+
+@pytest.fixture(scope="session")
 def secured() -> Iterator[Secured]:
-    """A secured stack of one broker, of a module's own."""
-    with running_stack(real=True, secure=True) as stack:
+    """A secured stack of three brokers, from its first use to the last test.
+
+    Who kills one starts it again.
+    """
+    with running_stack(real=True, brokers=3, secure=True) as stack:
         found = Secured(stack)
         named = [word for name in PRODUCERS for word in ("--producer", name)]
         found.run("keys", "setup-dev", *named)
         found.run("local", "client", *PRODUCERS, STRANGER, "sealtrail-control")
         found.run("store", "migrate")
+        found.settle()
         yield found
+
+
+def wait(condition: Callable[[], bool], patience_s: float, problem: str) -> None:
+    """Until a condition holds."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, problem
+        time.sleep(0.2)

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.conftest import Stack
 from tests.scenarios.chains import TOPIC, Chain, Made, event, now_us
 from tests.scenarios.scene import Scene
 
@@ -36,9 +37,9 @@ _FATES = """
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+def scene(real_stack: Stack) -> Iterator[Scene]:
     """A worker on real servers; the SDK has registered this version's schemas."""
-    with Scene.begin(real=True) as made:
+    with Scene.begin(stack=real_stack) as made:
         made.start_worker()
         made.open_services()
         made.emit(2)

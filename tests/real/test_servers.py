@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from tests.conftest import Stack, real_variables
 from tests.local.test_stack import command
+from tests.real.conftest import Secured
 
 from sealtrail.errors import ConfigurationError
 from sealtrail.settings import load
 from sealtrail_local import stack as stack_module
+from sealtrail_local.real import secure
 from sealtrail_local.settings import LocalSettings
 
 TOPICS = {
@@ -27,27 +30,28 @@ TOPICS = {
 }
 
 
-def produce(stack: Stack, topic: str, value: bytes, seconds: float = 30) -> int:
-    """The offset that a message got."""
+def clients(stack: Stack) -> dict[str, str]:
+    """Properties of clients of a stack that asks nobody who they are."""
+    return {"bootstrap.servers": stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"]}
+
+
+def produce(client: Mapping[str, str], topic: str, value: bytes, seconds: float = 30) -> int:
+    """The offset that a message got; sent once, whatever happens to a leader meanwhile."""
     offsets: list[int] = []
 
     def delivered(error: Any, message: Any) -> None:
         assert error is None, error
         offsets.append(message.offset())
 
-    producer = Producer(
-        {"bootstrap.servers": stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"], "acks": "all"}
-    )
+    producer = Producer({**client, "acks": "all", "enable.idempotence": True})
     producer.produce(topic, value, key=b"k", partition=0, on_delivery=delivered)
     assert producer.flush(seconds) == 0
     return offsets[0]
 
 
-def read(stack: Stack, topic: str, offset: int):
+def read(client: Mapping[str, str], topic: str, offset: int):
     """The message at an offset."""
-    consumer = Consumer(
-        {"bootstrap.servers": stack.env["SEALTRAIL_KAFKA_BOOTSTRAP"], "group.id": "tests-real"}
-    )
+    consumer = Consumer({**client, "group.id": "tests-real"})
     consumer.assign([TopicPartition(topic, 0, offset)])
     message = consumer.poll(30)
     consumer.close()
@@ -73,8 +77,8 @@ def test_all_is_there(real_stack: Stack):
 
 
 def test_arrival_is_the_brokers(real_stack: Stack):
-    offset = produce(real_stack, "provenance.quarantine", b"x")
-    kind, milliseconds = read(real_stack, "provenance.quarantine", offset).timestamp()
+    offset = produce(clients(real_stack), "provenance.quarantine", b"x")
+    kind, milliseconds = read(clients(real_stack), "provenance.quarantine", offset).timestamp()
     assert kind == 2  # LogAppendTime
     assert abs(milliseconds / 1000 - time.time()) < 60
 
@@ -85,7 +89,7 @@ def test_incompatible_schemas_are_refused_by_default(real_stack: Stack):
 
 
 def test_what_was_written_outlives_kills(real_stack: Stack):
-    offset = produce(real_stack, "provenance.alerts", b"kept")
+    offset = produce(clients(real_stack), "provenance.alerts", b"kept")
     url = real_stack.env["SEALTRAIL_REGISTRY_URL"]
     schema = json.dumps({"type": "enum", "name": "Kept", "symbols": ["A"]})
     answer = httpx.post(f"{url}/subjects/kept/versions", json={"schema": schema})
@@ -94,7 +98,7 @@ def test_what_was_written_outlives_kills(real_stack: Stack):
         real_stack.kill(name)
         assert command(dict(real_stack.env), "status").returncode == 3
         real_stack.start(name)
-    assert read(real_stack, "provenance.alerts", offset).value() == b"kept"
+    assert read(clients(real_stack), "provenance.alerts", offset).value() == b"kept"
     assert httpx.get(f"{url}/schemas/ids/{number}").json()["schema"] == schema.replace(" ", "")
 
 
@@ -110,23 +114,22 @@ def test_a_stack_of_another_kind_is_not_mixed_in(real_stack: Stack):
     assert command(state, "up").returncode == 0
 
 
-def test_three_brokers_serve_without_one(real_cluster: Stack):
-    bootstrap = real_cluster.env["SEALTRAIL_KAFKA_BOOTSTRAP"]
-    client = AdminClient({"bootstrap.servers": bootstrap})
-    metadata = client.list_topics(timeout=10)
+def test_three_brokers_serve_without_one(secured: Secured):
+    stack, superuser = secured.stack, secured.kafka(secure.BOOTSTRAP)
+    metadata = AdminClient({**superuser}).list_topics(timeout=10)
     assert sorted(metadata.brokers) == [1, 2, 3]
     assert all(
         len(p.replicas) == 3 for p in metadata.topics["provenance.events"].partitions.values()
     )
     leader = f"broker-{metadata.topics['provenance.alerts'].partitions[0].leader}"
-    first = produce(real_cluster, "provenance.alerts", b"1")
-    real_cluster.kill(leader)
-    assert produce(real_cluster, "provenance.alerts", b"2", 60) == first + 1
-    real_cluster.start(leader)
-    real_cluster.freeze(leader)
-    assert produce(real_cluster, "provenance.alerts", b"3", 60) == first + 2
-    real_cluster.thaw(leader)
-    assert read(real_cluster, "provenance.alerts", first).value() == b"1"
+    first = produce(superuser, "provenance.alerts", b"1")
+    stack.kill(leader)
+    assert produce(superuser, "provenance.alerts", b"2", 60) == first + 1
+    stack.start(leader)
+    stack.freeze(leader)
+    assert produce(superuser, "provenance.alerts", b"3", 60) == first + 2
+    stack.thaw(leader)
+    assert read(superuser, "provenance.alerts", first).value() == b"1"
 
 
 def test_two_brokers_are_none(tmp_path: Path):

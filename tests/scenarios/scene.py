@@ -125,14 +125,15 @@ class Scene:
     # -- life -----------------------------------------------------------------
 
     @classmethod
-    def begin(cls, *, real: bool = False) -> Scene:
+    def begin(cls, *, real: bool = False, stack: Stack | None = None) -> Scene:
         """A stack with migrated store and registered producers.
 
         Args:
             real: on real servers instead of embedded ones.
+            stack: one that runs, instead of one for this scene alone.
         """
         with ExitStack() as opened:
-            stack = opened.enter_context(running_stack(real=real))
+            stack = stack or opened.enter_context(running_stack(real=real))
             scene = cls(Stack(stack.env | SETTINGS, stack.state_dir))
             scene.run("store", "migrate")
             # Two of three must sign, so that one who signs twice is seen to be one.
