@@ -79,7 +79,7 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
         key_serializer="raw",
         value_serializer="raw",
         # Prefetched messages are held in memory beside those of the flush under way.
-        stream_buffer_maxsize=64,
+        stream_buffer_maxsize=16,
         stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
