@@ -32,7 +32,7 @@ from tests.scenarios.chains import event
 from tests.scenarios.scene import Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from tests.attacks.registry import Attack
 
@@ -67,7 +67,10 @@ WAYS_PART = 25
 PROVEN_PART = 400
 # One takes about half a second to play, and all of them once are so many; those that stop the
 # worker take longer. Honest events keep pace, so that all are hidden in them,
-FORGERY_S, AT_LEAST, SLOW_S = 0.5, 450, 150
+FORGERY_S, AT_LEAST, SLOW_S = 0.5, 450, 400
+# Second parts are played after so long, or at the end: what was signed longer before than
+# SEALTRAIL_BEHIND_TOLERANCE_S is said to be late, and rightly.
+LATER_S = 240
 # and some are left for what comes after the windows.
 FIRST_PART = 0.85
 # Of each feeder: all four may write to one partition, of which the embedded broker keeps 5 MB.
@@ -137,17 +140,17 @@ def play(scene: Scene, honest: Honest, count: int, seed: int) -> float:
     names = [*ATTACKS]
     rng.shuffle(names)
     later: dict[str, Iterator[None]] = {}
+    played = time.monotonic()
     while names or forgeries(scene) < count:
         share = min(forgeries(scene) / count, 1 - len(names) / len(ATTACKS))
         while honest.alive() and stored(scene) < FIRST_PART * share * honest.events:
             time.sleep(1)
         name = names.pop() if names else rng.choice([n for n in ATTACKS if n not in ONCE])
         _first_part(scene, name, later)
-    said(scene)
-    for name in sorted(later, key=lambda n: (n in DEADLY, n)):
-        scene.attack = name.partition("/")[0]
-        assert next(later[name], "ended") == "ended", name
-        scene.flush()
+        if time.monotonic() - played > LATER_S:
+            _second_parts(scene, later, without=DEADLY)
+            played = time.monotonic()
+    _second_parts(scene, later)
     scene.wait("the last forgery", scene.caught_up)
     hidden = stored(scene) / honest.events
     honest.end()
@@ -161,8 +164,22 @@ def _first_part(scene: Scene, name: str, later: dict[str, Iterator[None]]) -> No
     rest = ATTACKS[name](scene)
     if rest is not None:
         next(rest)
-        later[f"{name}/{len(later)}"] = rest
+        later[f"{name}/{len(scene.sent)}"] = rest
     scene.flush()
+
+
+def _second_parts(
+    scene: Scene, later: dict[str, Iterator[None]], without: Container[str] = ()
+) -> None:
+    """Play what waits, once all is found that was to be found by then."""
+    said(scene)
+    for name in sorted(later, key=lambda n: (n.partition("/")[0] in DEADLY, n)):
+        attack = name.partition("/")[0]
+        if attack in without:
+            continue
+        scene.attack = attack
+        assert next(later.pop(name), "ended") == "ended", name
+        scene.flush()
 
 
 def small_parts(scene: Scene, count: int) -> None:

@@ -32,7 +32,7 @@ from sealtrail.errors import MalformedError, SealtrailError
 from sealtrail.findings import Code, Disposition, Verdict
 from sealtrail_processor.judging.model import Finding, Log
 from sealtrail_processor.linking import edges
-from sealtrail_processor.linking.cycles import find_cycle
+from sealtrail_processor.linking.cycles import Rings
 from sealtrail_processor.linking.recent import Recent
 from sealtrail_processor.linking.suspects import Suspects
 
@@ -107,6 +107,7 @@ class Linker:
         self._horizon = horizon
         self._recent = Recent(settings.links_recent_events)
         self._suspects = Suspects(self._store, reports, settings)
+        self._rings = Rings(self._store, now)
         # Each holds the events of a flush: what is not taken in time is read from the store again.
         self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=64)
         self._heap: list[tuple[float, int, Waiting]] = []
@@ -170,6 +171,8 @@ class Linker:
         self._reread()
         self._wake()
         self._ask()
+        for edge, path in self._rings.again():
+            self._circle(edge, path)
         self._write()
         self._suspects.turn(self._now())
         self._metrics.links_pending.set(self._open)
@@ -318,10 +321,13 @@ class Linker:
         parent = edges.name(edge.parent_id)
         detail = f"parent {parent} is stored with another hash or time"
         self._note(edge, Code.LINK_MISMATCH, detail)
-        path = find_cycle(self._store, edge.tenant, edge.child_id, edge.parent_id)
+        path = self._rings.search(edge)
         if path:
-            names = " -> ".join(edges.name(event_id) for event_id in path[:12])
-            self._note(edge, Code.CYCLE, f"{len(path) - 1} references: {names}")
+            self._circle(edge, path)
+
+    def _circle(self, edge: Edge, path: Sequence[bytes]) -> None:
+        names = " -> ".join(edges.name(event_id) for event_id in path[:12])
+        self._note(edge, Code.CYCLE, f"{len(path) - 1} references: {names}")
 
     def _note(self, edge: Edge, code: Code, detail: str, estimate: int = 0) -> None:
         window = round(self._settings.orphan_window_s * 1e6) if estimate else 0

@@ -41,6 +41,7 @@ class FakeLinkStore(LinkStore):
     skew: dict[bytes, str] = field(default_factory=dict)
     asked: int = 0
     away: bool = False
+    parents_away: bool = False
 
     def events(self, event_ids: Collection[bytes]) -> dict[bytes, list[Stored]]:
         self.asked += 1
@@ -49,6 +50,8 @@ class FakeLinkStore(LinkStore):
         return {i: self.stored[i] for i in event_ids if i in self.stored}
 
     def parents(self, tenant: str, event_ids: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        if self.parents_away:
+            raise UnavailableError("away")
         return [(i, p) for i in event_ids for p in self.edges.get(i, ())]
 
     def silent_since(self, prefix: int, tenant: str) -> tuple[int, int, bool, int] | None:
@@ -430,6 +433,53 @@ class TestCycles:
         bench.commit(batch_of(two, (forged,)))
         bench.turn()
         assert bench.codes() == [Code.LINK_MISMATCH, Code.CYCLE]
+
+    def test_a_ring_that_another_reference_closes_later_is_reported_once(self) -> None:
+        bench = Bench()
+        child_id, parent = self.mismatch(bench)
+        bench.store.edges = {child_id: [parent]}
+        bench.turn()
+        bench.later(3)
+        assert bench.codes() == [Code.LINK_MISMATCH]
+        # Of another partition, or sent on purpose when nobody looks any more.
+        bench.store.edges[parent] = [child_id]
+        for _ in range(3):
+            bench.later(300)
+        assert bench.codes() == [Code.LINK_MISMATCH, Code.CYCLE]
+
+    def test_it_is_looked_for_until_the_window_has_passed(self) -> None:
+        bench = Bench()
+        child_id, parent = self.mismatch(bench)
+        bench.store.edges = {child_id: [parent]}
+        bench.turn()
+        for _ in range(30):
+            bench.later(60)
+        assert bench.linker._rings._waiting == []
+        bench.store.edges[parent] = [child_id]
+        bench.later(600)
+        assert bench.codes() == [Code.LINK_MISMATCH]
+
+    def test_a_store_that_is_away_loses_no_search(self) -> None:
+        bench = Bench()
+        child_id, parent = self.mismatch(bench)
+        bench.turn()
+        bench.store.edges = {child_id: [parent], parent: [child_id]}
+        bench.now += 3 * SECOND
+        bench.store.parents_away = True
+        with pytest.raises(UnavailableError):
+            bench.turn()
+        bench.store.parents_away = False
+        bench.turn()
+        assert bench.codes() == [Code.LINK_MISMATCH, Code.CYCLE]
+
+    def mismatch(self, bench: Bench) -> tuple[bytes, bytes]:
+        """Commit a child that names a stored parent with another hash; ids of both."""
+        one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+        parent = first_event(one)
+        forged = ParentRef(parent.event_id, parent.occurred_at, world.digest("forged"))
+        bench.store.stored[parent.event_id] = [stored(parent)]
+        bench.commit(batch_of(two, (forged,)))
+        return ids.event_id(two.chain_id, 0), parent.event_id
 
 
 class TestSuspects:
