@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from tests.conftest import Stack, real_variables, stack_variables
-from tests.scenarios import conservation
+from tests.scenarios import clocks, conservation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,7 @@ class Pipeline:
     def remove(self) -> None:
         """Remove the folder with everything in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        clocks.sweep()
 
     def _command(self, *args: str) -> list[str]:
         return [str(Path(sys.executable).parent / "sealtrail"), *args]

@@ -18,6 +18,14 @@ def library() -> str:
     return str(found[0])
 
 
+def sweep(folder: Path = Path("/dev/shm")) -> None:
+    """Remove what the library leaves in shared memory of processes that were killed."""
+    for file in folder.glob("*faketime_s*_*"):
+        number = file.name.rpartition("_")[2]
+        if number.isdigit() and not Path(f"/proc/{number}").exists():
+            file.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The clock of whatever is started with its variables.

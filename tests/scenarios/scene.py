@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from confluent_kafka import Producer
 from tests.conftest import Stack, running_stack
-from tests.scenarios import conservation
+from tests.scenarios import clocks, conservation
 from tests.scenarios.chains import TOPIC, Chain, Made
 
 from sealtrail import ids
@@ -153,6 +153,7 @@ class Scene:
             trail.close(5)
         self.stop_worker()
         self._open.close()
+        clocks.sweep()
 
     @property
     def folder(self) -> Path:
