@@ -76,9 +76,14 @@ class Attempts:
         if not self._topic_describe(name):
             # Who may read may also ask where: that the brokers do not tell is their denial.
             return False
-        consumer = Consumer(
-            {**self._properties, "group.id": self._group, "enable.partition.eof": True}
-        )
+        reading = {
+            "group.id": self._group,
+            "enable.partition.eof": True,
+            # At its end a client waits for the group to take what it has read, which a role that
+            # may not use the group is never told.
+            "enable.auto.commit": False,
+        }
+        consumer = Consumer({**self._properties, **reading})
         try:
             consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING)])
             while True:
