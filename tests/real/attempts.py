@@ -101,9 +101,17 @@ class Attempts:
 
     def _topic_write(self, name: str) -> bool:
         errors: list[Any] = []
-        self._producer.produce(
-            name, value=b"try", key=b"try", partition=0, on_delivery=lambda e, _: errors.append(e)
-        )
+        try:
+            self._producer.produce(
+                name,
+                value=b"try",
+                key=b"try",
+                partition=0,
+                on_delivery=lambda e, _: errors.append(e),
+            )
+        except KafkaException as error:
+            # What it was told of the topic before.
+            return self._judged(error.args[0])
         assert self._producer.flush(WAIT_S) == 0, f"nothing heard of {name}"
         return self._judged(errors[0])
 
