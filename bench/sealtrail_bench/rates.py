@@ -19,7 +19,6 @@ import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sealtrail.errors import SealtrailError, UnavailableError
@@ -226,8 +225,12 @@ class Rates:
         _wait(lambda: rows.total() - before >= sent["events"], worker, DRAIN_S, "it does not drain")
         # A commit's row is there some milliseconds before readers see what it covers.
         with suppress(UnavailableError):
-            enough = partial(rows.enough, sent["ends"], sent["events"])
-            _wait(enough, worker, SEEN_S, "readers do not see it")
+            _wait(
+                lambda: rows.check(sent["ends"])[0] >= sent["events"],
+                worker,
+                SEEN_S,
+                "readers do not see it",
+            )
         found = rows.check(sent["ends"])
         if found != (sent["events"], sent["checksum"]):
             raise WrongRowsError(
@@ -296,10 +299,6 @@ class _Rows:
             sql = f"SELECT count() FROM {self._table}"  # noqa: S608 - our own text
             return int(self._store.query(sql)[0][0])
         return int(self._store.query("SELECT sum(rows) FROM commits")[0][0])
-
-    def enough(self, ends: dict[str, int], events: int) -> bool:
-        """Whether readers see so many of what `check` counts."""
-        return self.check(ends)[0] >= events
 
     def check(self, ends: dict[str, int]) -> tuple[int, int]:
         """(how many, sum of salts) of what came since this was made, up to these offsets."""

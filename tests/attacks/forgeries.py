@@ -32,9 +32,12 @@ from tests.scenarios.chains import event
 from tests.scenarios.scene import Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tests.attacks.registry import Attack
+
+    # An attack's name, and what it does later.
+    Rest = tuple[str, Iterator[None]]
 
 FEEDERS = 4
 PRODUCER = "load"
@@ -139,7 +142,7 @@ def play(scene: Scene, honest: Honest, count: int, seed: int) -> float:
     rng = scene.rng = random.Random(seed)
     names = [*ATTACKS]
     rng.shuffle(names)
-    later: dict[str, Iterator[None]] = {}
+    later: list[Rest] = []
     played = time.monotonic()
     while names or forgeries(scene) < count:
         share = min(forgeries(scene) / count, 1 - len(names) / len(ATTACKS))
@@ -148,9 +151,10 @@ def play(scene: Scene, honest: Honest, count: int, seed: int) -> float:
         name = names.pop() if names else rng.choice([n for n in ATTACKS if n not in ONCE])
         _first_part(scene, name, later)
         if time.monotonic() - played > LATER_S:
-            _second_parts(scene, later, without=DEADLY)
+            _second_parts(scene, [rest for rest in later if rest[0] not in DEADLY])
+            later = [rest for rest in later if rest[0] in DEADLY]
             played = time.monotonic()
-    _second_parts(scene, later)
+    _second_parts(scene, sorted(later, key=lambda rest: rest[0] in DEADLY))
     scene.wait("the last forgery", scene.caught_up)
     hidden = stored(scene) / honest.events
     honest.end()
@@ -158,27 +162,22 @@ def play(scene: Scene, honest: Honest, count: int, seed: int) -> float:
     return hidden
 
 
-def _first_part(scene: Scene, name: str, later: dict[str, Iterator[None]]) -> None:
-    """Play an attack as far as it goes now."""
+def _first_part(scene: Scene, name: str, later: list[Rest]) -> None:
+    """Play an attack as far as it goes now; what it does later goes to the others of these."""
     scene.attack = name
     rest = ATTACKS[name](scene)
     if rest is not None:
         next(rest)
-        later[f"{name}/{len(scene.sent)}"] = rest
+        later.append((name, rest))
     scene.flush()
 
 
-def _second_parts(
-    scene: Scene, later: dict[str, Iterator[None]], without: Container[str] = ()
-) -> None:
-    """Play what waits, once all is found that was to be found by then."""
+def _second_parts(scene: Scene, later: Iterable[Rest]) -> None:
+    """Play these, once all is found that was to be found by then."""
     said(scene)
-    for name in sorted(later, key=lambda n: (n.partition("/")[0] in DEADLY, n)):
-        attack = name.partition("/")[0]
-        if attack in without:
-            continue
-        scene.attack = attack
-        assert next(later.pop(name), "ended") == "ended", name
+    for name, rest in later:
+        scene.attack = name
+        assert next(rest, "ended") == "ended", name
         scene.flush()
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tests.attacks.played import Played
+    from tests.catalogue import Row
     from tests.scenarios.scene import Scene
 
 # What may be forged: the other groups are faults of servers, and interfaces.
@@ -45,10 +46,13 @@ def named(scene: Scene, attacks: Iterable[str] | None = None) -> Counter[str]:
         attacks: only theirs.
     """
     only = None if attacks is None else set(attacks)
-    sent = [s for s in scene.sent if only is None or s.attack in only]
-    bad = [s for s in sent if s.disposition.value not in ("accepted", "heartbeat")]
-    names = Counter(s.disposition.value if s.code is None else s.code.value for s in bad)
-    refused = {id(s) for s in scene.sent if s.disposition.value not in ("accepted", "heartbeat")}
+    bad = [s for s in scene.sent if s.disposition.value not in ("accepted", "heartbeat")]
+    refused = {id(s) for s in bad}
+    names = Counter(
+        s.disposition.value if s.code is None else s.code.value
+        for s in bad
+        if only is None or s.attack in only
+    )
     names.update(
         e.code.value
         for e in scene.expected
@@ -68,12 +72,15 @@ def of_played(seen: Played) -> Table:
     return table
 
 
+def _rows() -> list[Row]:
+    """Of the catalogue, those that may be forged."""
+    return [row for row in catalogue().values() if row.id[0] in GROUPS]
+
+
 def lines(table: Table) -> list[tuple[str, str, str]]:
     """The rows of the groups: id, attack, what became of it."""
     told = []
-    for row in catalogue().values():
-        if row.id[0] not in GROUPS:
-            continue
+    for row in _rows():
         count = table.get(row.id, Count())
         names = ", ".join(f"{name} {number}" for name, number in count.names.most_common())
         said = f"{count.hidden:5} hidden {count.found:5} found  {names}"
@@ -86,18 +93,14 @@ def lines(table: Table) -> list[tuple[str, str, str]]:
 def lacking(table: Table) -> list[str]:
     """Rows of which nothing was hidden although they wait for nothing."""
     return [
-        row.id
-        for row in catalogue().values()
-        if row.id[0] in GROUPS and not row.waits_for and not table.get(row.id, Count()).hidden
+        row.id for row in _rows() if not row.waits_for and not table.get(row.id, Count()).hidden
     ]
 
 
 def figures(table: Table) -> dict[str, Any]:
     """For the last line."""
     said: dict[str, Any] = {}
-    for row in catalogue().values():
-        if row.id[0] not in GROUPS:
-            continue
+    for row in _rows():
         count = table.get(row.id, Count())
         said[row.id] = (
             {"waits_for": row.waits_for}

@@ -8,8 +8,6 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sealtrail_processor.judging.ports import Clock
     from sealtrail_processor.linking.edges import Edge
     from sealtrail_processor.linking.link_store import LinkStore
@@ -51,24 +49,25 @@ class Rings:
             self._later(edge, FIRST_US, self._now() + WINDOW_US)
         return path
 
-    def again(self) -> Iterator[tuple[Edge, list[bytes]]]:
-        """Look for one that is due, and no more: that may take seconds.
+    def again(self) -> tuple[Edge, list[bytes]] | None:
+        """Look for one circle that is due, and no more: that may take seconds.
 
         Raises:
             SealtrailError: the store cannot be asked; it stays.
         """
         now = self._now()
         if not self._waiting or self._waiting[0][0] > now:
-            return
+            return None
         _, _, pause, until, edge = self._waiting[0]
         path = find_cycle(
             self._store, edge.tenant, edge.child_id, edge.parent_id, seconds=AGAIN_SECONDS
         )
         heapq.heappop(self._waiting)
         if path:
-            yield edge, path
-        elif now < until:
+            return edge, path
+        if now < until:
             self._later(edge, min(2 * pause, LAST_US), until)
+        return None
 
     def _later(self, edge: Edge, pause: int, until: int) -> None:
         due = self._now() + pause

@@ -171,8 +171,8 @@ class Linker:
         self._reread()
         self._wake()
         self._ask()
-        for edge, path in self._rings.again():
-            self._circle(edge, path)
+        if closed := self._rings.again():
+            self._circle(*closed)
         self._write()
         self._suspects.turn(self._now())
         self._metrics.links_pending.set(self._open)

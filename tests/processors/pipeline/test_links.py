@@ -41,7 +41,6 @@ class FakeLinkStore(LinkStore):
     skew: dict[bytes, str] = field(default_factory=dict)
     asked: int = 0
     away: bool = False
-    parents_away: bool = False
 
     def events(self, event_ids: Collection[bytes]) -> dict[bytes, list[Stored]]:
         self.asked += 1
@@ -50,7 +49,7 @@ class FakeLinkStore(LinkStore):
         return {i: self.stored[i] for i in event_ids if i in self.stored}
 
     def parents(self, tenant: str, event_ids: Collection[bytes]) -> list[tuple[bytes, bytes]]:
-        if self.parents_away:
+        if self.away:
             raise UnavailableError("away")
         return [(i, p) for i in event_ids for p in self.edges.get(i, ())]
 
@@ -424,13 +423,8 @@ class TestCycles:
 
     def test_a_mismatch_that_closes_a_ring_is_reported(self) -> None:
         bench = Bench()
-        one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
-        parent = first_event(one)
-        child_id = ids.event_id(two.chain_id, 0)
-        forged = ParentRef(parent.event_id, parent.occurred_at, world.digest("forged"))
-        bench.store.stored[parent.event_id] = [stored(parent)]
-        bench.store.edges = {child_id: [parent.event_id], parent.event_id: [child_id]}
-        bench.commit(batch_of(two, (forged,)))
+        child_id, parent = self.mismatch(bench)
+        bench.store.edges = {child_id: [parent], parent: [child_id]}
         bench.turn()
         assert bench.codes() == [Code.LINK_MISMATCH, Code.CYCLE]
 
@@ -465,10 +459,10 @@ class TestCycles:
         bench.turn()
         bench.store.edges = {child_id: [parent], parent: [child_id]}
         bench.now += 3 * SECOND
-        bench.store.parents_away = True
+        bench.store.away = True
         with pytest.raises(UnavailableError):
             bench.turn()
-        bench.store.parents_away = False
+        bench.store.away = False
         bench.turn()
         assert bench.codes() == [Code.LINK_MISMATCH, Code.CYCLE]
 

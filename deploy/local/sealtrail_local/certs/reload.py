@@ -20,7 +20,7 @@ from cryptography import x509
 from sealtrail.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # Those of deploy/kafka/secure.properties; controllers take other certificates at their start alone.
@@ -87,17 +87,24 @@ def _set(admin: Any, number: int, places: Mapping[str, str]) -> None:
         done.result()
 
 
-def shown(host: str, port: int) -> x509.Certificate | None:
-    """The certificate that a server shows now, whoever signed it; None if there is no answer."""
+@contextlib.contextmanager
+def _connected(host: str, port: int, certificate: Path | None = None) -> Iterator[ssl.SSLSocket]:
+    """A connection to whoever is there: which certificates are shown and taken is the question."""
     context = ssl.create_default_context()
     context.check_hostname = False
-    # Only looked at, never trusted: the point is to see which one it is.
     context.verify_mode = ssl.CERT_NONE
+    if certificate is not None:
+        context.load_cert_chain(certificate)
     with (
-        contextlib.suppress(OSError),
         socket.create_connection((host, port), timeout=_TIMEOUT_S) as plain,
         context.wrap_socket(plain, server_hostname=host) as tls,
     ):
+        yield tls
+
+
+def shown(host: str, port: int) -> x509.Certificate | None:
+    """The certificate that a server shows now, whoever signed it; None if there is no answer."""
+    with contextlib.suppress(OSError), _connected(host, port) as tls:
         return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
     return None
 
@@ -112,16 +119,7 @@ def accepts(host: str, port: int, certificate: Path) -> bool:
         port: likewise.
         certificate: with its key.
     """
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    # Whom the broker trusts is the question, not whom we do.
-    context.verify_mode = ssl.CERT_NONE
-    context.load_cert_chain(certificate)
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection((host, port), timeout=_TIMEOUT_S) as plain,
-        context.wrap_socket(plain, server_hostname=host) as tls,
-    ):
+    with contextlib.suppress(OSError), _connected(host, port, certificate) as tls:
         tls.sendall(_HELLO)
         return tls.recv(1) != b""
     return False
@@ -137,15 +135,12 @@ def wait_accepted(places: Mapping[int, tuple[str, int]], certificate: Path) -> N
     Raises:
         UnavailableError: one still refuses it after a minute.
     """
-    deadline = time.monotonic() + _PATIENCE_S
-    for number, (host, port) in places.items():
-        while not accepts(host, port, certificate):
-            if time.monotonic() > deadline:
-                raise UnavailableError(
-                    f"broker {number} at {host}:{port} does not trust the new CA yet",
-                    hint="its log says why; nothing was signed by the new CA, so rotate again",
-                )
-            time.sleep(_POLL_S)
+    _wait(
+        places,
+        lambda host, port: accepts(host, port, certificate),
+        "does not trust the new CA yet",
+        "its log says why; nothing was signed by the new CA, so rotate again",
+    )
 
 
 def wait_for(places: Mapping[int, tuple[str, int]], serials: Mapping[str, int]) -> None:
@@ -158,15 +153,28 @@ def wait_for(places: Mapping[int, tuple[str, int]], serials: Mapping[str, int]) 
     Raises:
         UnavailableError: one still shows another after a minute.
     """
+
+    def given(host: str, port: int) -> bool:
+        certificate = shown(host, port)
+        return certificate is not None and certificate.serial_number in serials.values()
+
+    _wait(
+        places,
+        given,
+        "still shows its old certificate",
+        "its log says why; a new CA is to be trusted by all brokers before",
+    )
+
+
+def _wait(
+    places: Mapping[int, tuple[str, int]],
+    holds: Callable[[str, int], bool],
+    problem: str,
+    hint: str,
+) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     for number, (host, port) in places.items():
-        while True:
-            certificate = shown(host, port)
-            if certificate is not None and certificate.serial_number in serials.values():
-                break
+        while not holds(host, port):
             if time.monotonic() > deadline:
-                raise UnavailableError(
-                    f"broker {number} still shows its old certificate at {host}:{port}",
-                    hint="its log says why; a new CA is to be trusted by all brokers before",
-                )
+                raise UnavailableError(f"broker {number} at {host}:{port} {problem}", hint=hint)
             time.sleep(_POLL_S)
