@@ -112,11 +112,11 @@ class SimStore:
             self._blocks += 1
             self._rows.setdefault("commit_ends", {})[self._blocks] = value
 
-    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+    def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Store.insert_avro: the container must hold the events of the chunk that was announced."""
         table = "ingest_check" if ".ingest_check" in sql.split("SELECT", 1)[0] else "events"
         self._fault(f"insert {table}", done=False)
-        rows = list(self._events())
+        rows, body = list(self._events()), b"".join(parts)
         if not all(row["event_id"] in body and row["leaf_hash"] in body for row in rows):
             raise AssertionError("the container holds other events than the flush")
         if table == "events":

@@ -171,11 +171,13 @@ class Linker:
         self._reread()
         self._wake()
         self._ask()
+        self._write()
+        self._metrics.links_pending.set(self._open)
+        self._suspects.turn(self._now())
+        # Last: a search that fails holds up no verdict.
         if closed := self._rings.again():
             self._circle(*closed)
-        self._write()
-        self._suspects.turn(self._now())
-        self._metrics.links_pending.set(self._open)
+            self._write()
 
     def _arrived(self, wait_s: float) -> list[Edge]:
         arrived: list[Edge] = []

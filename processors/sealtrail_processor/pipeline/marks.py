@@ -223,10 +223,10 @@ class WaitingStore:
         with self._mark.waiting():
             self._store.insert(table, columns, rows, token)
 
-    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+    def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""
         with self._mark.waiting():
-            self._store.insert_avro(sql, body, token)
+            self._store.insert_avro(sql, parts, token)
 
     def command(self, sql: str) -> None:
         """See Store.command."""

@@ -137,8 +137,13 @@ class Store(Protocol):
             StoreRefused: the rows do not fit the table.
         """
 
-    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+    def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Run INSERT ... SELECT ... FROM input(...) over an Avro container as one block.
+
+        Args:
+            sql: without FORMAT.
+            parts: of the container, in order; the list may be emptied.
+            token: of its content.
 
         Raises:
             StoreUnavailable: try again with the same token.
@@ -222,9 +227,12 @@ class ClickHouseStore:
 
         self._call(run)
 
-    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+    def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""
-        block = b"".join((sql.encode(), b" FORMAT Avro\n", body))
+        # The only copy, and the parts go at once: a container may have some tens of MB, and lanes
+        # send several at a time.
+        block = b"".join((sql.encode(), b" FORMAT Avro\n", *parts))
+        parts.clear()
 
         def run(client: Client) -> None:
             client.raw_insert(

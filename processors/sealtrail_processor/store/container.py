@@ -113,8 +113,8 @@ def _fixed(field: str, name: str, size: int) -> dict[str, Any]:
     return {"name": field, "type": kind}
 
 
-def join(chunk: list[Accepted], secret: int) -> bytes:
-    """The container of some batches of one writer schema.
+def join(chunk: list[Accepted], secret: int) -> list[bytes]:
+    """The container of some batches of one writer schema, in parts that are sent one after the other.
 
     Args:
         chunk: batches in the order of their rows.
@@ -137,8 +137,8 @@ def join(chunk: list[Accepted], secret: int) -> bytes:
         _long(0),
         _SYNC,
     )
-    # One copy and no more: a container may have some tens of MB.
-    return b"".join((*header, _long(rows), _long(sum(map(len, parts))), *parts, _SYNC))
+    size = _long(sum(map(len, parts)))
+    return [*header, _long(rows), size, *parts, _SYNC]
 
 
 def _records(batch: VerifiedBatch, index: bytes, canary: int) -> list[bytes]:

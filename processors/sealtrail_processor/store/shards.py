@@ -157,9 +157,9 @@ class ShardedStore:
             if mine:
                 shard.insert(table, columns, mine, token)
 
-    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+    def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Refused: events go through `ShardedSink`, which knows their partition."""
-        del sql, body, token
+        del sql, parts, token
         raise StoreRefused("events are written shard by shard", code=0)
 
     def command(self, sql: str) -> None:

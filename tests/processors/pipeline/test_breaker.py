@@ -175,7 +175,7 @@ def test_the_store_is_waited_for_in_a_phase_of_its_own() -> None:
     with mark.working(LOG, 1, 1):
         store.query("SELECT 1")
         store.insert("t", (), (), "")
-        store.insert_avro("", b"", "")
+        store.insert_avro("", [], "")
         store.command("")
         assert page[8] == Phase.WORK
     store.query("SELECT 1")

@@ -30,7 +30,7 @@ class Notes:
     def insert(self, table: str, columns: Sequence[str], rows: Any, token: str) -> None:
         self.told.append(("insert", table, list(rows), token))
 
-    def insert_avro(self, sql: str, body: bytes, token: str) -> None:
+    def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         self.told.append(("avro",))
 
     def command(self, sql: str) -> None:
@@ -97,7 +97,7 @@ def test_rows_with_a_partition_go_to_its_shard_and_questions_to_all():
     assert reading.told == [("query", "SELECT 1")]
     assert store.database == "sealtrail_all"
     with pytest.raises(StoreRefused, match="shard by shard"):
-        store.insert_avro("INSERT", b"", "t")
+        store.insert_avro("INSERT", [], "t")
 
 
 def test_a_replica_catches_up_before_it_is_read():
