@@ -8,6 +8,7 @@ their salts (`generator.checksum`).
     full        everything on, as it ships                 `workers.full`
     plain       the same, librdkafka instead of Faust      `workers.plain`
     unverified  the same, every batch believed             `workers.unverified`
+    unlinked    everything on but links and clocks         `workers.unlinked`
     obvious     a signature a message, row insert          `workers.obvious`
     native      ready Native blocks into a table like `events` without indexes, one connection
 """
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from sealtrail_bench.rig import Rig
 
-VARIANTS = ("obvious", "full", "unverified", "plain", "native")
+VARIANTS = ("obvious", "full", "unlinked", "unverified", "plain", "native")
 EVENTS = 1024
 CHAINS = 32
 # Below what the embedded broker keeps of a partition.

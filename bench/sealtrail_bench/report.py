@@ -17,6 +17,7 @@ GOALS: dict[str, tuple[float, bool]] = {
     "ratios.faust_vs_plain": (0.80, True),
     "ratios.full_vs_native": (0.10, True),
     "ratios.emit_p50_vs_signing": (10, True),
+    "linking_share": (0.25, False),
     "worker_rss_mb": (400, False),
     "lineage_depth10_10m_p95_s": (1.0, False),
     "evidence_bytes": (120, False),
@@ -59,6 +60,9 @@ def rates(found: Rates) -> dict[str, Any]:
     figures: dict[str, Any] = {"variants": variants, "ratios": ratios}
     if "full" in variants:
         figures["worker_rss_mb"] = variants["full"]["rss_mb"]["worker"]
+    if {"full", "unlinked"} <= variants.keys():
+        with_, without = (variants[name]["cpu_us"]["worker"] for name in ("full", "unlinked"))
+        figures["linking_share"] = round(1 - without / with_, 3)
     return figures
 
 

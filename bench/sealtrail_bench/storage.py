@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sealtrail.batch import SignedBatch, unframe
+
 if TYPE_CHECKING:
     from sealtrail_processor.store.client import Store
 
@@ -21,12 +23,8 @@ _DISKS = """
     WHERE active AND database = {database:String} AND table NOT LIKE 'bench_%'
     GROUP BY table, disk_name
 """
-_MESSAGES = """
-    SELECT count(), sum(length(value)), sum(length(key) + arraySum(
-        arrayMap(h -> length(h.1) + length(h.2), headers))) FROM payloads
-"""
-# Envelope, statement and signature of a batch, beside its events: about that many bytes.
-_ENVELOPE = 64 + 420
+_MESSAGES = "SELECT count(), sum(length(value)) FROM payloads"
+_SAMPLE = "SELECT value FROM payloads ORDER BY cityHash64(log_id, partition, offset) LIMIT 64"
 
 
 def measure(store: Store, *, merge: bool) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def measure(store: Store, *, merge: bool) -> dict[str, Any]:
             store.command(f"OPTIMIZE TABLE {store.database}.{table} FINAL")
     names = {"database": store.database}
     (events,) = store.query("SELECT sum(rows) FROM commits")[0]
-    messages, wire, _ = store.query(_MESSAGES)[0]
+    messages, wire = store.query(_MESSAGES)[0]
     columns = {(table, column): size for table, column, size in store.query(_COLUMNS, names)}
     tables: dict[str, float] = {}
     volumes: dict[str, float] = {}
@@ -55,8 +53,17 @@ def measure(store: Store, *, merge: bool) -> dict[str, Any]:
         "events": events,
         "wire_bytes": round(wire / events, 1),
         "at_rest_bytes": round(sum(tables.values()), 1),
-        "evidence_bytes": round(evidence + batches + _ENVELOPE * messages / events, 1),
+        "evidence_bytes": round(evidence + batches + _envelope(store) * messages / events, 1),
         "tables": {k: round(v, 1) for k, v in sorted(tables.items(), key=lambda i: -i[1])},
         "volumes": {k: round(v, 1) for k, v in volumes.items()},
         "columns": {f"{t}.{c}": round(size / events, 2) for (t, c), size in largest},
     }
+
+
+def _envelope(store: Store) -> float:
+    """Bytes of a message beside its events: frame, statement, signatures; the mean of a sample."""
+    beside = []
+    for (value,) in store.query(_SAMPLE):
+        events = SignedBatch.decode(unframe(value)[1]).events
+        beside.append(len(value) - sum(map(len, events)))
+    return sum(beside) / len(beside)

@@ -1,7 +1,7 @@
 """The benchmark's own parts: what it makes is honest, what it says follows from its figures."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.contract import world
@@ -13,6 +13,10 @@ from sealtrail.validate import Place, VerifiedBatch, event_subject, validate
 from sealtrail_bench import floors, report, tape
 from sealtrail_bench.generator import Generator, Made, Where, checksum
 from sealtrail_bench.rates import Turn
+from sealtrail_bench.workers import unlinked
+from sealtrail_processor.judging import judge
+from sealtrail_processor.judging.judge import Arrival
+from sealtrail_processor.judging.model import RawMessage
 
 WHERE = Where("local", "default", world.TOPIC, 2, "orders")
 
@@ -89,6 +93,25 @@ def test_a_tape_gives_back_what_was_written(tmp_path: Path) -> None:
     assert total.checksum == sum(m.checksum for m in read) % 2**64
 
 
+def test_without_links_all_else_is_verified() -> None:
+    (item,) = made(count=1, events=200)
+    place = Place("local", frozenset({"default"}), world.TOPIC, item.message.partition)
+    arrival = Arrival(world.NOW + 10**6, "LOG_APPEND", world.NOW)
+    forged = bytearray(item.message.value)
+    forged[-1] ^= 1
+    for value in (item.message.value, bytes(forged)):
+        message = RawMessage(0, b"", value, (), world.NOW, append_time=True)
+        shipped = judge.examine(message, arrival, place, world.directory())
+        found = unlinked.examine(message, arrival, place, world.directory())
+        if isinstance(shipped.outcome, VerifiedBatch):
+            assert any(shipped.outcome.parents)
+            bare = replace(shipped.outcome, parents=((),) * 200)
+            assert found == replace(shipped, outcome=bare)
+        else:
+            assert found == shipped
+            assert value != item.message.value
+
+
 @dataclass
 class Taken:
     turns: dict[str, list[Turn]] = field(default_factory=dict)
@@ -103,11 +126,13 @@ def test_ratios_are_those_of_the_medians() -> None:
             "full": [Turn(r, 1, {"worker": 2.0}, {"worker": r}) for r in (90.0, 100.0, 500.0)],
             "obvious": [Turn(2.0, 1)],
             "plain": [Turn(200.0, 1)],
+            "unlinked": [Turn(1.0, 1, {"worker": 1.5})],
         }
     )
     figures = report.rates(taken)  # type: ignore[arg-type] # the part of it that counts
     assert figures["ratios"] == {"full_vs_obvious": 50.0, "faust_vs_plain": 0.5}
     assert figures["worker_rss_mb"] == 500
+    assert figures["linking_share"] == 0.25
     assert figures["variants"]["full"]["least_events_per_s"] == 90
 
 

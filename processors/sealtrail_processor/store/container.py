@@ -114,7 +114,7 @@ def _fixed(field: str, name: str, size: int) -> dict[str, Any]:
 
 
 def join(chunk: list[Accepted], secret: int) -> list[bytes]:
-    """The container of some batches of one writer schema, in parts that are sent one after the other.
+    """The container of some batches of one writer schema, in parts to be joined.
 
     Args:
         chunk: batches in the order of their rows.
