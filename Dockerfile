@@ -1,5 +1,5 @@
 # The worker, the producers and all commands, from the pinned requirements. `make up` builds it.
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.13.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY requirements/build.txt requirements/producer.txt requirements/processor.txt requirements/auditor.txt requirements/
@@ -18,7 +18,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
     && /opt/sealtrail/bin/pip install --no-deps --no-index /wheels/*.whl \
     && /opt/sealtrail/bin/pip uninstall --yes pip
 
-FROM python:3.13-slim-bookworm
+FROM python:3.13.13-slim-bookworm
 COPY --from=build /opt/sealtrail /opt/sealtrail
 # Compose runs it as any user of group 0: its folders are that group's.
 RUN useradd --uid 10001 --gid 0 --no-create-home --home-dir /var/lib/sealtrail sealtrail \

@@ -82,6 +82,25 @@ def test_every_profile_is_whole(config: dict[str, Any]):
         assert there >= CLUSTER_ONLY
 
 
+def test_the_profile_alone_starts_more_than_one_of_each():
+    # Older Composes show every service for every profile: what is asked for stands in the file.
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert {name for name, service in services.items() if "profiles" in service} == CLUSTER_ONLY
+    assert all(services[name]["profiles"] == ["cluster"] for name in CLUSTER_ONLY)
+    chosen = {
+        profile: re.search(
+            r"^COMPOSE_PROFILES=(.*)$",
+            (ROOT / f"deploy/compose/{profile}.env").read_text(),
+            re.MULTILINE,
+        )
+        for profile in PROFILES
+    }
+    assert {profile: found and found[1] for profile, found in chosen.items()} == {
+        "single": "",
+        "cluster": "cluster",
+    }
+
+
 def test_nobody_is_root_and_no_root_file_system_is_written(config: dict[str, Any]):
     for name, service in config["services"].items():
         assert service["user"].split(":")[0] not in {"", "0", "root"}, name
@@ -108,6 +127,9 @@ def test_images_have_versions(config: dict[str, Any]):
             assert re.search(r":[^:/]*\d+\.\d+\.\d+[^:/]*$", image), (name, image)
         elif "args" in service["build"]:
             assert re.search(r":.*\d", service["build"]["args"]["BASE"]), (name, image)
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(set(bases)) == 1
+    assert re.search(r":\d+\.\d+\.\d+-", bases[0]), bases
 
 
 def test_the_servers_are_those_of_the_local_stack(config: dict[str, Any]):
