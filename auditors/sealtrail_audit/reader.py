@@ -18,6 +18,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
+from sealtrail import connections
 from sealtrail.errors import SealtrailError, UnavailableError
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def connect(settings: AuditSettings) -> ClickHouseReader:
     Raises:
         UnavailableError: the store does not answer.
         QueryError: it does not let us in.
+        ConfigurationError: the file with its CAs cannot be read.
     """
     url = urlsplit(settings.store_url)
     try:
@@ -134,6 +136,7 @@ def connect(settings: AuditSettings) -> ClickHouseReader:
             proxy_path=url.path.strip("/"),
             username=settings.analyst_user,
             password=settings.analyst_password.get_secret_value(),
+            ca_cert=connections.store_ca(settings),
             database=settings.store_database,
             send_receive_timeout=settings.query_timeout_s,
             autogenerate_session_id=False,

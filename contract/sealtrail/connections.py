@@ -157,6 +157,23 @@ def registry(settings: CommonSettings, identity: str) -> dict[str, Any]:
     return found
 
 
+def store_ca(settings: CommonSettings) -> str | None:
+    """The file with the CAs that sign the store; None for the system's.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    if settings.store_ca_file is None:
+        return None
+    try:
+        ssl.create_default_context(cafile=settings.store_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"the store's CAs cannot be read: {error}", hint="check SEALTRAIL_STORE_CA_FILE"
+        ) from None
+    return str(settings.store_ca_file)
+
+
 _FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
 
 

@@ -132,6 +132,9 @@ class CommonSettings(BaseSettings):
     store_url: Url = Field(
         default="http://127.0.0.1:18123", description="HTTP interface of ClickHouse"
     )
+    store_ca_file: Path | None = Field(
+        default=None, description="PEM of the CAs that sign the store; default: the system's"
+    )
     store_user: Name = Field(default="sealtrail_writer", description="who writes to the store")
     store_password: SecretStr = Field(default=SecretStr(""), description="password of store_user")
     store_database: Name = Field(default="sealtrail", description="database in the store")
@@ -161,6 +164,8 @@ class CommonSettings(BaseSettings):
             raise ValueError("SEALTRAIL_KAFKA_KEY_FILE needs SEALTRAIL_KAFKA_CERT_FILE")
         if self.registry_key_file and not self.registry_cert_file:
             raise ValueError("SEALTRAIL_REGISTRY_KEY_FILE needs SEALTRAIL_REGISTRY_CERT_FILE")
+        if self.store_ca_file and not self.store_url.startswith("https://"):
+            raise ValueError("SEALTRAIL_STORE_CA_FILE is set, but SEALTRAIL_STORE_URL is no https")
         return self
 
     @classmethod

@@ -72,6 +72,7 @@ def test_the_registry_takes_a_certificate_or_a_password() -> None:
         ({"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "hush"}, "PLAINTEXT"),
         ({"KAFKA_SECURITY": "SSL", "KAFKA_KEY_FILE": "k"}, "SEALTRAIL_KAFKA_CERT_FILE"),
         ({"REGISTRY_KEY_FILE": "k"}, "SEALTRAIL_REGISTRY_CERT_FILE"),
+        ({"STORE_CA_FILE": "ca"}, "SEALTRAIL_STORE_URL"),
     ],
 )
 def test_half_a_transport_is_refused_and_no_secret_shown(
@@ -92,6 +93,8 @@ def test_certificates_that_cannot_be_read_are_a_clear_error(tmp_path: Path) -> N
             connections.kafka_context(
                 CommonSettings(kafka_security="SSL", kafka_ca_file=file), "me"
             )
+        with pytest.raises(ConfigurationError, match="CAs cannot be read"):
+            connections.store_ca(CommonSettings(store_url="https://s:8443", store_ca_file=file))
 
 
 def test_a_replaced_file_is_told_once_and_a_missing_one_waits(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sealtrail import connections
 from sealtrail_processor.store import migrate
 from sealtrail_processor.store.client import ClickHouseStore
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 def open_store(
     settings: WorkerSettings, url: str = "", database: str = "", timeout_s: float = 120.0
 ) -> ClickHouseStore:
-    """The store that the settings name, or another server or database of it."""
+    """The store that the settings name, or another server or database of it.
+
+    Raises:
+        ConfigurationError: the file with its CAs cannot be read.
+    """
     return ClickHouseStore(
         url or settings.store_url,
         settings.store_user,
@@ -23,6 +28,7 @@ def open_store(
         database or settings.store_database,
         timeout_s=timeout_s,
         quorum=bool(settings.store_cluster),
+        ca_file=connections.store_ca(settings),
     )
 
 
