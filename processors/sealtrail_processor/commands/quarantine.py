@@ -16,6 +16,7 @@ from sealtrail.cli import OK, Output, pass_output
 from sealtrail.cli.values import shown_time
 from sealtrail.errors import ConfigurationError
 from sealtrail.event import EntityRef
+from sealtrail.findings import Code
 from sealtrail.identity import OPERATOR
 from sealtrail.settings import load
 from sealtrail.validate import Place
@@ -35,7 +36,28 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
 # One act takes so many messages at most; the rest is left for another.
 ACT_MESSAGES = 10_000
-CODE = click.option("--code", help="All open messages with this finding.")
+# Of 2^64.
+MOST_DIGITS = 20
+ID_HINT = "ids are those of `sealtrail quarantine list`"
+
+
+def finding(code: str) -> str:
+    """A finding's code as people write it.
+
+    Raises:
+        click.BadParameter: nothing is called so.
+    """
+    if code.upper() not in Code.__members__:
+        raise click.BadParameter(f"no finding is called {code!r}; docs/findings.md lists them")
+    return code.upper()
+
+
+def _code(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    del ctx, param
+    return None if value is None else finding(value)
+
+
+CODE = click.option("--code", callback=_code, help="All open messages with this finding.")
 MESSAGES = click.argument("messages", nargs=-1, metavar="[MESSAGE]...")
 
 
@@ -45,7 +67,7 @@ def quarantine_command() -> None:
 
 
 @quarantine_command.command("list")
-@click.option("--code", help="Only this finding, such as UNKNOWN_KEY.")
+@click.option("--code", callback=_code, help="Only this finding, such as UNKNOWN_KEY.")
 @click.option("--all", "all_", is_flag=True, help="Also what was replayed or dismissed already.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @pass_output
@@ -105,7 +127,7 @@ def replay_command(output: Output, messages: tuple[str, ...], code: str | None) 
     settings = load(WorkerSettings)
     config = wiring.kafka_config(settings, OPERATOR)
     with closing(open_store(settings)) as store:
-        chosen = _chosen(store, messages, code)
+        chosen = _chosen(output, store, messages, code)
         sent: list[tuple[str, int]] = []
         if chosen:
             with closing(KafkaSide(config, settings.group)) as broker:
@@ -135,7 +157,7 @@ def dismiss_command(
     if not reason.strip():
         raise click.BadParameter("say why", param_hint="--reason")
     with closing(open_store(load(WorkerSettings))) as store:
-        chosen = _chosen(store, messages, code)
+        chosen = _chosen(output, store, messages, code)
         if chosen:
             act = _act("dismiss", chosen, code=code or "", reason=reason)
             with control.recorder()(act) as outcome:
@@ -163,33 +185,45 @@ def _remark(output: Output, outcome: Outcome) -> None:
         output.remark("the act is signed and waits in the spool: the brokers did not answer")
 
 
-def _chosen(store: Store, messages: Sequence[str], code: str | None) -> list[Entry]:
+def _chosen(output: Output, store: Store, messages: Sequence[str], code: str | None) -> list[Entry]:
     """The messages that were named, each once, in the order of their arrival."""
     if not messages and code is None:
         raise click.UsageError("name messages, or a finding with --code")
     found = [_one(store, message) for message in messages]
     if code is not None:
         condition = f"{quarantine.OPEN} AND code = {{code:String}}"
-        found += quarantine.entries(store, condition, {"code": code}, limit=ACT_MESSAGES)
+        of_code = quarantine.entries(store, condition, {"code": code}, limit=ACT_MESSAGES + 1)
+        if len(of_code) > ACT_MESSAGES:
+            output.remark(f"the first {ACT_MESSAGES:,} of them; say it again for the rest")
+        found += of_code[:ACT_MESSAGES]
     unique = {entry.coordinates: entry for entry in found}
     return sorted(unique.values(), key=lambda entry: (entry.arrival, entry.coordinates))
 
 
-def _one(store: Store, name: str) -> Entry:
-    hint = "ids are those of `sealtrail quarantine list`"
+def place(name: str) -> tuple[str, str, int, int]:
+    """What an id of `list` says: log, topic, partition and offset.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     parts = name.rsplit(":", 3)
-    if len(parts) != 4 or not parts[2].isdecimal() or not parts[3].isdecimal():
-        raise ConfigurationError(f"{name!r} is no id of a message", hint=hint)
+    if len(parts) != 4 or not all(p.isdecimal() and len(p) <= MOST_DIGITS for p in parts[2:]):
+        raise ConfigurationError(f"{name[:300]!r} is no id of a message", hint=ID_HINT)
+    log_id, topic, partition, offset = parts
+    return log_id, topic, int(partition), int(offset)
+
+
+def _one(store: Store, name: str) -> Entry:
     condition = (
         "log_id = {log_id:String} AND topic = {topic:String} "
         "AND partition = {partition:UInt16} AND offset = {offset:UInt64}"
     )
-    log_id, topic, partition, offset = parts
-    where = {"log_id": log_id, "topic": topic, "partition": int(partition), "offset": int(offset)}
+    at = place(name)
+    where = dict(zip(("log_id", "topic", "partition", "offset"), at, strict=True))
     found = quarantine.entries(store, condition, where, limit=1)
     # Numbers too large for their columns wrap around to another message.
-    if not found or found[0].coordinates != tuple(where.values()):
-        raise ConfigurationError(f"no message {name!r} in quarantine", hint=hint)
+    if not found or found[0].coordinates != at:
+        raise ConfigurationError(f"no message {name!r} in quarantine", hint=ID_HINT)
     return found[0]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.contract import world
 from tests.processors.pipeline.scenes import RULES, SECOND, raw
 
@@ -243,7 +245,31 @@ def test_a_dismissed_message_is_written_down_and_nothing_is_sent() -> None:
     assert len(shelf.acts) == 1
 
 
-@pytest.mark.parametrize("name", ["", "1", "a:b:c:d", "a:b:1:-2", "a:b:1"])
+@pytest.mark.parametrize("name", ["", "1", "a:b:c:d", "a:b:1:-2", "a:b:1", f"a:b:1:{'9' * 5_000}"])
 def test_ids_that_are_none(name: str) -> None:
     with pytest.raises(ConfigurationError):
         quarantine_cli._one(Shelf([]), name)  # type: ignore[arg-type] # never asked
+
+
+@pytest.mark.parametrize("command", [("list",), ("replay",), ("dismiss", "--reason", "junk")])
+def test_a_finding_that_there_is_not_is_no_empty_list(command: tuple[str, ...]) -> None:
+    said = CliRunner().invoke(quarantine_cli.quarantine_command, [*command, "--code", "BAD_ROTO"])
+    assert said.exit_code == 2
+    assert "no finding is called 'BAD_ROTO'" in said.output
+    assert quarantine_cli.finding("bad_root") == "BAD_ROOT"
+
+
+def test_an_act_that_leaves_some_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(store: Any, condition: str, parameters: Any, *, limit: int) -> list[Any]:
+        del store, condition, parameters
+        return [held(n, b"x") for n in range(3)][:limit]
+
+    monkeypatch.setattr(quarantine, "entries", entries)
+    remarks: list[str] = []
+    output = SimpleNamespace(remark=remarks.append)
+    for most, told in ((3, 0), (2, 1)):
+        monkeypatch.setattr(quarantine_cli, "ACT_MESSAGES", most)
+        chosen = quarantine_cli._chosen(output, Shelf([]), (), "MALFORMED")  # type: ignore[arg-type] # what it uses of them
+        assert [entry.offset for entry in chosen] == [*range(most)]
+        assert len(remarks) == told
+    assert remarks[0].startswith("the first 2 of them")
