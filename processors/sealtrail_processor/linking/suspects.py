@@ -6,6 +6,7 @@ of live events. Only chains with a finding about their own clock are suspects.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.reporting.reports import Reports
     from sealtrail_processor.settings import WorkerSettings
 
-# How long a suspect is looked for, and how many findings wait for one.
+# How long a suspect is looked for, how many findings wait for one, and how many chains may be one.
 PATIENCE_US = 60_000_000
 PENDING = 10_000
 
@@ -47,6 +48,7 @@ class Suspects:
                 history = finding.tolerance_us == self._history_us != self._clock_us
                 if not history and len(self._pending) < PENDING:
                     self._add(flush.log, judged, finding)
+        self._forget()
 
     def _add(self, log: Log, judged: Judged, finding: Finding) -> None:
         batch = judged.batch
@@ -73,9 +75,11 @@ class Suspects:
             return
         if now - self._asked > 2_000_000:
             self._asked = now
+            wanted = {prefix for *_, prefix in self._pending}
             for chain_id, code in self._store.skewed().items():
-                if code == Code.AHEAD.value:
-                    self._skewed[ids.chain_prefix(chain_id)] = chain_id
+                prefix = ids.chain_prefix(chain_id)
+                if code == Code.AHEAD.value and prefix in wanted:
+                    self._skewed[prefix] = chain_id
         waiting = []
         known: dict[Log, list[tuple[int, Finding, str]]] = {}
         arrivals: dict[Log, list[int]] = {}
@@ -92,3 +96,8 @@ class Suspects:
             # Somebody was alerted when they were found; the rows alone say more now.
             self._reports.write(log, entries, "linker", alert=False, arrivals=arrivals[log])
         self._pending = waiting
+
+    def _forget(self) -> None:
+        """Whoever has a good key may have any number of chains found AHEAD."""
+        for prefix in list(itertools.islice(self._skewed, max(len(self._skewed) - PENDING, 0))):
+            del self._skewed[prefix]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from sealtrail import ids, merkle
 from sealtrail.errors import UnavailableError
 from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
+from sealtrail_processor.linking import suspects
 from sealtrail_processor.linking.cycles import find_cycle
 from sealtrail_processor.linking.edges import Edge, Stored, compare, of_batch
 from sealtrail_processor.linking.heads import Head, Heads, pack, tenant_tag
@@ -509,6 +511,15 @@ class TestSuspects:
         bench.store.skew = {world.digest("ahead"): "AHEAD"}
         bench.later(5)
         assert [f.suspect for f in bench.reports.found] == [world.digest("ahead")]
+
+    def test_chains_that_may_be_one_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(suspects, "PENDING", 2)
+        bench = Bench()
+        chains = [world.digest(f"chain {n}") for n in range(5)]
+        ahead = [SimpleNamespace(code=Code.AHEAD, chain_id=chain) for chain in chains]
+        flush: Any = SimpleNamespace(judged=[SimpleNamespace(findings=ahead)])
+        bench.linker._suspects.take(flush)
+        assert [*bench.linker._suspects._skewed.values()] == chains[-2:]
 
     def test_history_has_no_suspect(self) -> None:
         bench = Bench()
