@@ -3,8 +3,8 @@
 Environment: MINUTES (60), SEED (random; printed, and what to set to see the same again), RATE of
 the honest services in events a second, EVERY_S between two faults, KINDS (with commas; all),
 SERVERS (real: Apache Kafka; embedded).
-Prints the plan, a line a fault, what the store says at the end, and one line of JSON; exit status 1
-if anything is wrong.
+Prints how to play it again, a line a fault, what the store says at the end, and one line of JSON;
+exit status 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -57,10 +57,20 @@ class Campaign:
         sys.stdout.write(f"{time.monotonic() - self.began:7.1f} s  {text}\n")
         sys.stdout.flush()
 
+    def again(self) -> str:
+        """The command that plays the same once more: the schedule follows from all of these."""
+        every = sorted(FAULTS if self.real else FAULTS.keys() - REAL)
+        kinds = "" if list(self.kinds) == every else f" KINDS={','.join(self.kinds)}"
+        return (
+            f"make faults MINUTES={self.minutes:g} SEED={self.seed} EVERY_S={self.every_s:g}"
+            f" RATE={self.rate:g} SERVERS={'real' if self.real else 'embedded'}{kinds}"
+        )
+
     def run(self) -> tuple[dict[str, Any], list[str]]:
         """Everything; figures, and what is wrong."""
         planned = plan(self.seed, self.kinds, self.minutes * 60, self.every_s)
         self.say(f"seed {self.seed}: {len(planned)} faults of {len(self.kinds)} kinds")
+        self.say(f"again: {self.again()}")
         forge_s = max(0.5, min(5.0, self.minutes * 60 / 120))
         with Field(self.rate, forge_s=forge_s, seed=self.seed, real=self.real) as where:
             self.began = time.monotonic()
@@ -176,7 +186,7 @@ def main() -> int:
     for problem in problems:
         sys.stdout.write(f"WRONG: {problem}\n")
     if problems:
-        sys.stdout.write(f"again: make faults MINUTES={campaign.minutes:g} SEED={campaign.seed}\n")
+        sys.stdout.write(f"again: {campaign.again()}\n")
     sys.stdout.write(json.dumps(figures | {"ok": not problems, "problems": problems[:20]}) + "\n")
     return int(bool(problems))
 
