@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 _MOST = 2**31 - 1
+# What a file may raise that a failing disk has changed.
+_UNREADABLE = (OSError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +113,13 @@ class Registration:
         try:
             value = json.loads(self._cache.read_bytes())[self._key]
             return SchemaIds(int(value["batch"]), int(value["event"]))
-        except (OSError, ValueError, KeyError, TypeError, UnavailableError):
+        except (*_UNREADABLE, KeyError, TypeError, OverflowError, UnavailableError):
             return None
 
     def _write(self, ids: SchemaIds) -> None:
         try:
             known = json.loads(self._cache.read_bytes())
-        except (OSError, ValueError):
+        except _UNREADABLE:
             known = {}
         known = known if isinstance(known, dict) else {}
         known[self._key] = {"batch": ids.batch, "event": ids.event}

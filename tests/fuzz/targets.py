@@ -21,18 +21,20 @@ import httpx
 from aiokafka import codec
 from tests.contract import mutations as m
 from tests.contract import world as w
+from tests.fuzz import files, servers
 
 from sealtrail import avro, avro_schema, ids, records
 from sealtrail.batch import SignedBatch, frame, unframe
+from sealtrail.cli import values
 from sealtrail.errors import ContractError, SealtrailError
 from sealtrail.event import causal_prefix
 from sealtrail.headers import consistent
 from sealtrail.statement import BatchStatement, Heartbeat, read_signers
 from sealtrail.validate import Refused, validate
 from sealtrail_audit import sql
-from sealtrail_audit.conservation import progress
 from sealtrail_audit.reader import QueryError, read_answer
 from sealtrail_audit.store import manifest
+from sealtrail_processor.commands import quarantine as quarantine_cli
 from sealtrail_processor.judging import released
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.kafka.header_names import Records
@@ -135,7 +137,12 @@ def http_headers(data: bytes) -> None:
 def command_line(data: bytes) -> None:
     """Ids, entities and parameters as people type them."""
     text = data.decode("utf-8", "surrogateescape")
-    for parse in (ids.from_text, reference.entity, lambda t: sql.parameters([t])):
+    for parse in (
+        *(ids.from_text, reference.entity, lambda t: sql.parameters([t])),
+        *(quarantine_cli.place, quarantine_cli.finding),
+        *(lambda t: values.MOMENT.convert(t, None, None),),
+        *(lambda t: values.FINGERPRINT.convert(t, None, None),),
+    ):
         with contextlib.suppress(SealtrailError, click.UsageError):
             parse(text)
 
@@ -215,20 +222,13 @@ def spool(data: bytes) -> None:
     spool_record.decode(0, data[:size].ljust(size, b"\x00"), data[size:])
 
 
-def state_file(data: bytes) -> None:
-    """The state of `audit conservation`."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "state"
-        file.write_bytes(data)
-        progress.read(file)
-
-
 TARGETS: dict[str, Callable[[bytes], None]] = {
     f.__name__: f
     for f in (
         *(message, envelope, statement, heartbeat, event, key_record, trust_root, schema),
-        *(kafka_headers, http_headers, command_line, store_answer, chain_heads, spool, state_file),
+        *(kafka_headers, http_headers, command_line, store_answer, chain_heads, spool),
         *(record_batch, quarantine, registry_answer, manifest_file, death_mark, service_line),
+        *(*files.ALL, *servers.ALL),
     )
 }
 
@@ -280,7 +280,6 @@ def seeds() -> dict[str, list[bytes]]:
         "store_answer": [b'["a"]\n["String"]\n["x"]\n'],
         "chain_heads": [heads.pack(0, 1, [])],
         "spool": [],
-        "state_file": [b'{"version":1,"partitions":[]}'],
         "record_batch": [
             bytes([codec, 0]) + body
             for codec, body in enumerate(
@@ -297,4 +296,6 @@ def seeds() -> dict[str, list[bytes]]:
         ],
         "death_mark": [bytes([2]) + bytes(63)],
         "service_line": [b'{"headers":[["a","b"]],"body":{"c":1}}'],
+        **files.seeds(),
+        **servers.seeds(),
     }

@@ -33,6 +33,12 @@ def test_data_go_to_a_file(sql: bytes, reading: bytes, data: bytes):
     assert sql[insert.body_at :] == data
 
 
+@pytest.mark.parametrize("open_", [b"/*", b"\\'", b'\\"', b"\\`"])
+def test_what_is_not_closed_is_looked_for_once(open_: bytes):
+    # Looked for again at each of them, the end would take minutes to be not found.
+    assert split_insert(b"INSERT INTO t " + open_ * 300_000) is None
+
+
 def test_values_are_cut_behind_the_word():
     insert = split_insert(b"INSERT INTO t (a) VALUES (1), (2)")
     assert insert is not None

@@ -58,6 +58,7 @@ def test_users(headers: dict[str, str], query: dict[str, str], role: Role):
     (basic("w:secret2"), {"user": "w", "password": "secret"}),
     ({"authorization": "Basic ***"}, {"user": "w", "password": "secret"}),
     ({"authorization": "Basic gA=="}, {}),
+    ({"authorization": "Basic \xe9"}, {}),
 ])  # fmt: skip
 def test_nobody(headers: dict[str, str], query: dict[str, str]):
     with pytest.raises(Refused, match="Code: 516"):

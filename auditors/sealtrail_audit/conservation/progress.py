@@ -45,12 +45,15 @@ def read(file: Path | None) -> dict[Place, Mark]:
     try:
         held = json.loads(file.read_text())
         if held["version"] != VERSION:
-            raise ValueError(f"version {held['version']}")  # noqa: TRY301 - one way out
+            raise ValueError(f"version {held['version']}")
         return {
             Place(str(e["log_id"]), str(e["topic"]), int(e["partition"])): _mark(e)
             for e in held["partitions"]
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        *(OSError, ValueError, OverflowError, RecursionError),
+        *(KeyError, TypeError, AttributeError),
+    ) as error:
         raise ConfigurationError(
             f"{file} is no state of an earlier run: {error}",
             hint="remove it to check everything from the start",

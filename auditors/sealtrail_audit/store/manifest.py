@@ -93,7 +93,10 @@ class Manifest:
                 tuple(Head(**row) for row in raw["chains"]),
                 int(raw["key_records"]),
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (
+            *(ValueError, OverflowError, RecursionError),
+            *(TypeError, KeyError, AttributeError),
+        ) as error:
             raise MalformedError(
                 f"this is no manifest: {error}", hint="make one with: sealtrail audit manifest FILE"
             ) from None

@@ -140,7 +140,10 @@ def read(text: str, settings: WorkerSettings) -> list[Role]:
     try:
         found = yaml.safe_load(filled(text, settings))["roles"]
         roles = [_role(name, one, settings.access_principals) for name, one in found.items()]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        *(yaml.YAMLError, ValueError, RecursionError),
+        *(KeyError, TypeError, AttributeError),
+    ) as error:
         raise ConfigurationError(
             f"the file of access is not understood: {error}",
             hint="compare it with deploy/kafka/access.yaml",

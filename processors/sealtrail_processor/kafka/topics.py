@@ -93,7 +93,10 @@ def read(text: str, settings: WorkerSettings) -> list[Topic]:
         found = yaml.safe_load(filled(text, settings))
         defaults = dict(found["defaults"])
         return [_topic({**defaults, **one}, defaults["config"]) for one in found["topics"]]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (
+        *(yaml.YAMLError, ValueError, OverflowError, RecursionError),
+        *(KeyError, TypeError, AttributeError),
+    ) as error:
         raise ConfigurationError(
             f"the file of topics is not understood: {error}",
             hint="compare it with deploy/kafka/topics.yaml",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# SHA-1 or SHA-256.
+_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,17 @@ class Graph(Protocol):
     def commits(self) -> Iterator[Commit]:
         """All commits, parents before children, in an order that the head alone decides."""
         ...
+
+
+def object_id(value: Any) -> str:
+    """An id of git's, as it was read.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise ValueError(f"{str(value)[:80]!r} is no id of git's")
+    return value
 
 
 def person(address: bytes) -> str:

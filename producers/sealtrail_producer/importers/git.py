@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sealtrail.errors import ConfigurationError, UnavailableError
-from sealtrail_producer.importers.commits import Change, Commit, person
+from sealtrail_producer.importers.commits import Change, Commit, object_id, person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,37 +133,56 @@ def tokens(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def parse(found: Iterator[bytes]) -> Iterator[Commit]:
-    """Commits out of the tokens of `git diff-tree --format=FORMAT -z --raw -c`."""
+    """Commits out of the tokens of `git diff-tree --format=FORMAT -z --raw -c`.
+
+    Raises:
+        UnavailableError: they end within a commit, or are not what git writes.
+    """
     header: list[bytes] = []
     changes: list[Change] = []
     for token in found:
         if token.startswith(b"\x01"):
             if header:
                 yield _commit(header, changes)
-            header, changes = [token[1:], *(next(found) for _ in range(5))], []
+            header, changes = [token[1:], *(_next(found) for _ in range(5))], []
         elif entry := token.lstrip(b"\n"):
-            changes.append(_change(entry, next(found)))
+            changes.append(_change(entry, _next(found)))
     if header:
         yield _commit(header, changes)
 
 
+def _next(found: Iterator[bytes]) -> bytes:
+    token = next(found, None)
+    if token is None:
+        raise UnavailableError("what git writes ends within a commit", hint="try: git fsck")
+    return token
+
+
 def _commit(header: list[bytes], changes: list[Change]) -> Commit:
     commit, parents, author, committer, author_time, commit_time = header
-    return Commit(
-        id=commit.decode(),
-        parents=tuple(parents.decode().split()),
-        author=person(author),
-        committer=person(committer),
-        author_time=int(author_time or 0),
-        commit_time=int(commit_time.strip() or 0),
-        changes=tuple(changes),
-    )
+    try:
+        return Commit(
+            id=object_id(commit.decode()),
+            parents=tuple(object_id(parent) for parent in parents.decode().split()),
+            author=person(author),
+            committer=person(committer),
+            author_time=int(author_time or 0),
+            commit_time=int(commit_time.strip() or 0),
+            changes=tuple(changes),
+        )
+    except ValueError as error:
+        raise UnavailableError(f"git writes no commit: {error}", hint="try: git fsck") from None
 
 
 def _change(entry: bytes, path: bytes) -> Change:
     """git-diff-tree(1), "Raw output format" and "diff format for merges"."""
     parents = len(entry) - len(entry.lstrip(b":"))
     blobs = entry.split()[parents + 1 : 2 * parents + 2]
-    ids = [None if not blob.strip(b"0") else blob.decode() for blob in blobs]
+    if len(blobs) != parents + 1 or not parents:
+        raise UnavailableError(f"git writes no change: {entry[:80]!r}", hint="try: git fsck")
+    try:
+        ids = [None if not blob.strip(b"0") else object_id(blob.decode()) for blob in blobs]
+    except ValueError as error:
+        raise UnavailableError(f"git writes no change: {error}", hint="try: git fsck") from None
     # Paths are bytes; events hold text. Nothing is lost: the escapes stand for the bytes.
     return Change(path.decode(errors="backslashreplace"), tuple(ids[:-1]), ids[-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sealtrail import resources
 from sealtrail.errors import ConfigurationError
-from sealtrail_producer.importers.commits import Change, Commit
+from sealtrail_producer.importers.commits import Change, Commit, object_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,30 +31,44 @@ class SampleFile:
 
     def __init__(self, path: Path, limit: int | None = None) -> None:
         self._path = path
-        header = next(self._lines(), {})
-        if header.get("format") != FORMAT:
+        header: Any = next(self._lines(), None)
+        try:
+            if header["format"] != FORMAT:
+                raise ValueError(header["format"])  # noqa: TRY301 - one way out
+            self.repository = _text(header["repository"])
+            self.head = object_id(header["head"])
+            commits = _number(header["commits"])
+        except (KeyError, TypeError, ValueError):
             raise ConfigurationError(
                 f"{path.name} is not a commit graph ({FORMAT})",
                 hint="name a git repository, or sample:etcd",
-            )
-        self.repository = str(header["repository"])
-        self.head = str(header["head"])
-        self.total = min(int(header["commits"]), limit if limit is not None else 1 << 62)
+            ) from None
+        self.total = min(commits, limit if limit is not None else 1 << 62)
 
     def commits(self) -> Iterator[Commit]:
-        """Stream all commits, parents before children."""
+        """Stream all commits, parents before children.
+
+        Raises:
+            ConfigurationError: a line that is no commit.
+        """
         lines = self._lines()
         next(lines)
-        for _, value in zip(range(self.total), lines, strict=False):
-            yield _commit(value)
+        for number, value in zip(range(self.total), lines, strict=False):
+            try:
+                commit = _commit(value)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ConfigurationError(
+                    f"{self._path.name}: line {number + 2} is no commit: {error}"
+                ) from None
+            yield commit
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _lines(self) -> Iterator[Any]:
         opener: Any = lzma.open if self._path.suffix == ".xz" else open
         try:
             with opener(self._path, "rt", encoding="utf-8") as file:
                 for line in file:
                     yield json.loads(line)
-        except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
+        except (OSError, ValueError, EOFError, RecursionError, lzma.LZMAError) as error:
             raise ConfigurationError(f"cannot read {self._path.name}: {error}") from None
 
 
@@ -67,13 +81,33 @@ def shipped(name: str) -> Path:
     return resources.path("samples", f"{name}.commits.jsonl.xz")
 
 
-def _commit(value: dict[str, Any]) -> Commit:
+def _commit(value: Any) -> Commit:
     return Commit(
-        id=value["id"],
-        parents=tuple(value["parents"]),
-        author=value["author"],
-        committer=value["committer"],
-        author_time=value["author_time"],
-        commit_time=value["commit_time"],
-        changes=tuple(Change(path, tuple(old), new) for path, old, new in value["changes"]),
+        id=object_id(value["id"]),
+        parents=tuple(object_id(parent) for parent in value["parents"]),
+        author=_text(value["author"]),
+        committer=_text(value["committer"]),
+        author_time=_number(value["author_time"]),
+        commit_time=_number(value["commit_time"]),
+        changes=tuple(_change(*change) for change in value["changes"]),
     )
+
+
+def _change(path: Any, old: Any, new: Any) -> Change:
+    blobs = (None if blob is None else object_id(blob) for blob in (*old, new))
+    *before, now = blobs
+    return Change(_text(path), tuple(before), now)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:80]!r} is no text")
+    # Half of a character is none either.
+    value.encode()
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{str(value)[:80]!r} is no number")
+    return value

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sealtrail import resources
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.event import MAX_ENTITIES, Actor, ActorKind, EventType, ProvenanceEvent
 from sealtrail_producer.importers.commits import Change, Commit, person
 from sealtrail_producer.importers.events import drafts, event_type
-from sealtrail_producer.importers.git import GitRepository, repository_name
+from sealtrail_producer.importers.git import GitRepository, parse, repository_name
 from sealtrail_producer.importers.pseudonyms import pseudonym, tenant_key
 from sealtrail_producer.importers.sample import SampleFile, shipped
 
@@ -171,6 +171,28 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path):
     path.write_bytes(b"no xz at all")
     with pytest.raises(ConfigurationError, match="cannot read"):
         SampleFile(path)
+
+
+def test_a_line_that_is_no_commit_is_named(tmp_path: Path):
+    path = tmp_path / "x.jsonl"
+    head = {"format": "sealtrail.git-graph.v1", "repository": "o/r", "head": "ab" * 20}
+    header = json.dumps(head | {"commits": 2})
+    for line in ("[]", '{"id": "x"}', '{"id": "\\ud800"}'):
+        path.write_text(f"{header}\n{line}\n", encoding="utf-8")
+        with pytest.raises(ConfigurationError, match=r"line 2 is no commit"):
+            list(SampleFile(path).commits())
+
+
+def test_what_git_did_not_write_whole_is_told():
+    commit = (b"\x01" + b"ab" * 20, b"", b"a@b", b"c@d", b"1", b"2\n")
+    change = (b":100644 100644 " + b"00" * 20 + b" " + b"cd" * 20 + b" M", b"a.go")
+    whole = (*commit, *change)
+    assert [c.changes[0].path for c in parse(iter(whole))] == ["a.go"]
+    for count in (1, 4, len(whole) - 1):
+        with pytest.raises(UnavailableError, match="ends within a commit"):
+            list(parse(iter(whole[:count])))
+    with pytest.raises(UnavailableError, match="no commit"):
+        list(parse(iter((b"\x01tip", *commit[1:]))))
 
 
 def _commit(**changed: Any) -> Commit:

@@ -18,10 +18,12 @@ from typing import Final
 
 from sealtrail_local.store.errors import SUPPORT_IS_DISABLED, SYNTAX_ERROR, Refused
 
-# White space and comments match without a group; any other token is group 1.
+# White space and comments match without a group; any other token is group 1. What is not closed
+# goes to the end: looked for again at each /* or \', it would take hours in some megabytes of them.
 _TOKEN: Final = re.compile(
-    rb"(?:\s+|--[^\n]*|/\*.*?\*/)"
-    rb"|('(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\"|\w+|.)",
+    rb"(?:\s+|--[^\n]*|/\*.*?(?:\*/|\Z))"
+    rb"|('(?:[^'\\]|\\.?|'')*(?:'|\Z)|`(?:[^`\\]|\\.?|``)*(?:`|\Z)"
+    rb"|\"(?:[^\"\\]|\\.?|\"\")*(?:\"|\Z)|\w+|.)",
     re.DOTALL,
 )
 _REST_OF_LINE: Final = re.compile(rb"[ \t\f]*\r?\n?")
