@@ -10,7 +10,9 @@ Rules (docs/wire-format.md, "Place in the chain"):
 - only a genesis proves who owns a chain id: afterwards other identities are refused, before it
   they fork;
 - state is a function of the accepted batches in the order of the log, so that a worker that
-  rebuilds it from stored rows comes to the same answers.
+  rebuilds it from stored rows comes to the same answers;
+- for the same reason a chain may be left out of memory (`Chains.evict`) and be rebuilt before
+  anything is placed that names it (`Chains.recall`): the answers are those of one that stayed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sealtrail.chain_state import RECENT, ChainState, Link, Run
 from sealtrail.findings import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sealtrail.statement import Continues
 
@@ -54,11 +56,23 @@ class Placement:
     refused: ChainFinding | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that is kept of one chain: its state, and (who continues it, what that one names)."""
+
+    state: ChainState | None
+    continued: tuple[bytes, Continues] | None
+
+
 class Chains:
-    """All chains of one partition."""
+    """Chains of one partition.
+
+    partial: whether some were left out, so that one that is not here may be in the store.
+    """
 
     def __init__(self) -> None:
         self.by_id: dict[bytes, ChainState] = {}
+        self.partial = False
         self._prefixes: dict[int, bytes] = {}
         # Continued chain -> (chain that continues it, what it names): either may come first.
         self._continued: dict[bytes, tuple[bytes, Continues]] = {}
@@ -140,10 +154,8 @@ class Chains:
         """
         state = self.by_id.get(link.chain_id)
         if state is None:
-            state = self.by_id[link.chain_id] = ChainState(
-                link.chain_id, link.identity, main=link.branch, branches=link.branch
-            )
-            self._prefixes[ids.chain_prefix(link.chain_id)] = link.chain_id
+            state = ChainState(link.chain_id, link.identity, main=link.branch, branches=link.branch)
+            self._hold(state)
             _, state.continued = self._continued.get(link.chain_id, (b"", None))
         state.remember(link)
         state.last_arrival = max(state.last_arrival, link.arrival)
@@ -155,18 +167,59 @@ class Chains:
         else:
             state.tips[link.branch] = link
 
-    def restore(self, chain_id: bytes, state: ChainState | None) -> None:
-        """Put back a chain's earlier state, None to forget it: undoes `apply`.
+    def known(self, chain_id: bytes) -> Known:
+        """What is kept of a chain now, for `restore`."""
+        state = self.by_id.get(chain_id)
+        return Known(None if state is None else state.copy(), self._continued.get(chain_id))
 
-        Undo the continued chain (its state before) along with the one that continues it.
+    def restore(self, chain_id: bytes, known: Known) -> None:
+        """Put back what was kept of a chain: undoes `apply`.
+
+        Undo the chain that a genesis continues along with its own.
         """
-        if state is None or not state.proven:
-            kept = ((k, v) for k, v in self._continued.items() if v[0] != chain_id)
-            self._continued = dict(kept)
-        if state is not None:
-            self.by_id[chain_id] = state
+        if known.continued is None:
+            self._continued.pop(chain_id, None)
+        else:
+            self._continued[chain_id] = known.continued
+        if known.state is not None:
+            self._hold(known.state)
         elif self.by_id.pop(chain_id, None) is not None:
             del self._prefixes[ids.chain_prefix(chain_id)]
+
+    def evict(self, chain_ids: Iterable[bytes]) -> None:
+        """Leave chains out: whoever places a batch that names one of them recalls it before."""
+        for chain_id in chain_ids:
+            del self.by_id[chain_id]
+            del self._prefixes[ids.chain_prefix(chain_id)]
+        # What is kept of a chain that is not here is found with it.
+        self._continued = {k: v for k, v in self._continued.items() if k in self.by_id}
+        self.partial = True
+
+    def recall(
+        self, links: Iterable[Link], continued: Mapping[bytes, tuple[bytes, Continues]]
+    ) -> int:
+        """Take chains in that were left out; how many there are.
+
+        Args:
+            links: all accepted batches of these chains, in the order of the log.
+            continued: of each chain that was asked for, also of one without batches, the first in
+                the order of the log that continues it, and what it names.
+        """
+        found = Chains()
+        for link in links:
+            found.apply(link)
+        fresh = [state for chain_id, state in found.by_id.items() if chain_id not in self.by_id]
+        for state in fresh:
+            # Who continues it may be left out, or be another than the first of those found here.
+            _, state.continued = continued.get(state.chain_id, (b"", None))
+            self._hold(state)
+        for chain_id, by in continued.items():
+            self._continued.setdefault(chain_id, by)
+        return len(fresh)
+
+    def _hold(self, state: ChainState) -> None:
+        self.by_id[state.chain_id] = state
+        self._prefixes[ids.chain_prefix(state.chain_id)] = state.chain_id
 
     def _open(self, state: ChainState, link: Link) -> None:
         """What a genesis adds: it proves the chain's owner and names what it continues."""
@@ -253,4 +306,4 @@ def _continuity(state: ChainState, link: Link) -> list[ChainFinding]:
     return [ChainFinding(Code.GAP, f"batches {first} to {last} ({events}) missing", first, last)]
 
 
-__all__ = ["RECENT", "ChainFinding", "ChainState", "Chains", "Link", "Placement", "Run"]
+__all__ = ["RECENT", "ChainFinding", "ChainState", "Chains", "Known", "Link", "Placement", "Run"]

@@ -19,6 +19,13 @@ def chain_prefix(chain_id: bytes) -> int:
     return int.from_bytes(chain_id[:11], "big") >> 6
 
 
+def chain_range(prefix: int) -> tuple[bytes, bytes]:
+    """The first and the last chain id (32 bytes) that begin with 82 bits."""
+    rest = 256 - CHAIN_BITS
+    low = prefix << rest
+    return low.to_bytes(32, "big"), (low + (1 << rest) - 1).to_bytes(32, "big")
+
+
 def template(chain_id: bytes) -> int:
     """The event id of sequence number 0 as a number: add a sequence number to get another's."""
     bits = chain_prefix(chain_id)

@@ -6,19 +6,23 @@ served, a flush that was refused leaves nothing behind.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from sealtrail.chain import Chains, Link
+from sealtrail import ids
+from sealtrail.chain import Link
 from sealtrail.errors import UnavailableError
 from sealtrail.findings import Disposition
 from sealtrail_processor.judging.model import BoundaryBroken, Flush, Log, OneByOne, RawMessage
+from sealtrail_processor.judging.ports import History, Life, Stored
 from sealtrail_processor.pipeline.marks import PAGE, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from sealtrail.statement import Continues
     from sealtrail_processor.judging.keys_reader import StoredRecord
     from sealtrail_processor.judging.model import Judged
     from sealtrail_processor.judging.ports import Coordinates, Outgoing
@@ -34,6 +38,8 @@ class MemoryLedger:
     Args:
         broken: offsets whose events the engine would read differently.
         failures: so many writes fail before one succeeds.
+        silent: so many questions for chains fail before one is answered.
+        asked: questions for chains.
     """
 
     flushes: list[Flush] = field(default_factory=list)
@@ -42,6 +48,8 @@ class MemoryLedger:
     first_seen: dict[tuple[Log, int], int] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
     failures: int = 0
+    silent: int = 0
+    asked: int = 0
 
     def write(self, flush: Flush) -> None:
         """Sink.write."""
@@ -90,20 +98,60 @@ class MemoryLedger:
         """Ledger.last_arrival."""
         return max((j.arrival for j in self.judged(log)), default=0)
 
-    def chains(self, topic: str, partition: int) -> Chains:
-        """Ledger.chains."""
-        chains = Chains()
-        for link in self._links(topic, partition):
-            chains.apply(link)
-        return chains
+    def lives(self, topic: str, partition: int) -> list[Life]:
+        """Ledger.lives."""
+        logs = dict.fromkeys(f.log for f in self.flushes)
+        return [
+            Life(log.log_id, self.cursor(log) or 0)
+            for log in logs
+            if (log.topic, log.partition) == (topic, partition)
+        ]
 
-    def _links(self, topic: str, partition: int) -> list[Link]:
+    def chains(self, topic: str, partition: int, most: int) -> list[Stored]:
+        """Ledger.chains; none counts as watched, for nothing is told here."""
+        links = self._links(topic, partition)
+        heard: dict[bytes, int] = {}
+        for link in links:
+            heard[link.chain_id] = max(heard.get(link.chain_id, 0), link.arrival)
+        counts = Counter(link.chain_id for link in links)
+        newest = sorted(heard, key=lambda chain_id: (-heard[chain_id], chain_id))
+        return [Stored(chain_id, counts[chain_id], watched=False) for chain_id in newest[:most]]
+
+    def history(self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]) -> History:
+        """Ledger.history."""
+        self._answer()
+        links = self._links(place.topic, place.partition, lives)
+        continued: dict[bytes, tuple[bytes, Continues]] = {}
+        for link in links:
+            point = link.continues
+            if point is not None and point.chain_id in chain_ids:
+                continued.setdefault(point.chain_id, (link.chain_id, point))
+        return History([link for link in links if link.chain_id in chain_ids], continued)
+
+    def namesakes(
+        self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]
+    ) -> set[bytes]:
+        """Ledger.namesakes."""
+        self._answer()
+        wanted = {ids.chain_prefix(chain_id) for chain_id in chain_ids}
+        links = self._links(place.topic, place.partition, lives)
+        return {link.chain_id for link in links if ids.chain_prefix(link.chain_id) in wanted}
+
+    def _answer(self) -> None:
+        self.asked += 1
+        if self.silent:
+            self.silent -= 1
+            raise UnavailableError("the store is away")
+
+    def _links(self, topic: str, partition: int, lives: Sequence[Life] | None = None) -> list[Link]:
+        ends = None if lives is None else {life.log_id: life.end for life in lives}
         return [
             Link.of(j.batch.statement, j.batch.statement_hash, j.arrival, j.branch)
             for f in self.flushes
             if (f.log.topic, f.log.partition) == (topic, partition)
             for j in f.judged
             if j.disposition in _TAKEN and j.batch is not None
+            if ends is None or j.message.offset < ends.get(f.log.log_id, 0)
         ]
 
     def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:

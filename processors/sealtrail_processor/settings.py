@@ -54,6 +54,12 @@ class WorkerSettings(CommonSettings):
     heads_max: int = Field(
         default=200_000, ge=0, description="chains of other workers whose positions are kept"
     )
+    chains_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description="chains of a partition in memory; others are read when a message names them",
+    )
     links_recent_events: int = Field(
         default=100_000, ge=0, description="events whose leaf hashes the linker keeps in memory"
     )

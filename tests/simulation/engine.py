@@ -18,7 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sealtrail import ids, resources
-from sealtrail_processor.store import rebuild
+from sealtrail_processor.store import chains, rebuild
 from sealtrail_processor.store.sink import ClickHouseSink
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ Row = dict[str, Any]
 WINDOW = 12
 # Written anew with other values, and rightly so: the latest counts.
 LATEST_COUNTS = {"heartbeats", "findings", "commit_ends", "receipts", "link_verdicts"}
+# Chains that a question names.
+_NAMED = re.compile(r"',', '([0-9a-f,]+)'")
 _TABLE = re.compile(
     r"CREATE TABLE IF NOT EXISTS \$\{database\}\.(\w+)\s*\(.*?\)\s*ENGINE = (\w+).*?"
     r"ORDER BY \(?([^\n]*?)\)?\n",
@@ -171,8 +173,11 @@ class SimStore:
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Store.query, for the questions of the pipeline."""
-        self._fault("query", done=False)
+        if not sql.startswith(_IN_PASSING):
+            self._fault("query", done=False)
         bound = dict(parameters or {})
+        if named := _NAMED.search(sql):
+            bound["chains"] = named[1].split(",")
         for question, answer in _ANSWERS.items():
             if sql.startswith(question):
                 return answer(self, bound)
@@ -230,34 +235,86 @@ def _end(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
     return [(max(ends, default=None),)]
 
 
-def _links(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    rows = [
-        r
-        for r in store.committed("batches")
-        if (r["topic"], r["partition"]) == (bound["topic"], bound["partition"])
+def _lives(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    where = (bound["topic"], bound["partition"])
+    logs = {r["log_id"] for r in store.rows("commit_ends") if (r["topic"], r["partition"]) == where}
+    return [(log_id, store.committed_end(log_id, *where) + 1) for log_id in logs]
+
+
+def _of_lives(store: SimStore, bound: Mapping[str, Any]) -> list[Row]:
+    ends = dict(zip(bound["logs"], bound["ends"], strict=True))
+    where = (bound["topic"], bound["partition"])
+    return [
+        row
+        for row in store.rows("batches")
+        if (row["topic"], row["partition"]) == where and row["offset"] < ends.get(row["log_id"], 0)
     ]
-    born: dict[str, int] = {}
-    for row in rows:
+
+
+def _born(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    born: dict[str, int | None] = {}
+    for row in _of_lives(store, bound):
+        at, before = row["arrival"], born.setdefault(row["log_id"], None)
         if row["time_source"] != "ORIGINAL":
-            at = row["arrival"]
-            born[row["log_id"]] = min(born.get(row["log_id"], at), at)
-    rows.sort(key=lambda r: (born.get(r["log_id"], 2**62), r["log_id"], r["offset"]))
+            born[row["log_id"]] = at if before is None else min(before, at)
+    return list(born.items())
+
+
+def _newest(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    """No timers are simulated: nothing is watched."""
+    where = (bound["topic"], bound["partition"])
+    heard: dict[bytes, list[int]] = {}
+    for row in store.rows("batches"):
+        if (row["topic"], row["partition"]) == where:
+            heard.setdefault(row["chain_id"], []).append(row["arrival"])
+    newest = sorted(heard.items(), key=lambda item: (-max(item[1]), item[0]))
+    return [(chain_id, len(all_), 0) for chain_id, all_ in newest[: bound["most"]]]
+
+
+def _links(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    wanted, logs = {bytes.fromhex(c) for c in bound["chains"]}, bound["logs"]
+    rows = [r for r in _of_lives(store, bound) if r["chain_id"] in wanted]
     names = (
         *("chain_id", "batch_seq", "branch", "first_seq", "count", "statement_hash", "previous"),
         *("signed_at", "arrival", "closes", "environment", "tenant", "topic", "partition"),
         *("producer", "instance", "heartbeat_s"),
-        *("continues_chain", "continues_batch", "continues_head"),
+        *("continues_chain", "continues_batch", "continues_head", "life", "offset"),
     )
-    return [tuple(row[name] for name in names) for row in rows]
+    placed = [({"life": logs.index(r["log_id"]) + 1} | r) for r in rows]
+    placed.sort(key=lambda r: (r["life"], r["offset"]))
+    after = (bound["life"], bound["offset"])
+    left = [r for r in placed if (r["life"], r["offset"]) > after]
+    return [tuple(row[name] for name in names) for row in left[: bound["rows"]]]
+
+
+def _continued(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    wanted, logs = {bytes.fromhex(c) for c in bound["chains"]}, bound["logs"]
+    names = ("continues_chain", "chain_id", "continues_batch", "continues_head")
+    found: dict[bytes, Any] = {}
+    for row in sorted(
+        _of_lives(store, bound), key=lambda r: (logs.index(r["log_id"]), r["offset"])
+    ):
+        if row["continues_batch"] >= 0 and row["continues_chain"] in wanted:
+            found.setdefault(row["continues_chain"], tuple(row[name] for name in names))
+    return list(found.values())
+
+
+def _namesakes(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    ranges = [
+        (bytes.fromhex(bound[f"low{n}"]), bytes.fromhex(bound[f"high{n}"]))
+        for n in range(sum(name.startswith("low") for name in bound))
+    ]
+    found = {r["chain_id"] for r in _of_lives(store, bound)}
+    return [(c,) for c in sorted(found) if any(low <= c <= high for low, high in ranges)]
 
 
 def _hashes(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    chains = {bytes.fromhex(c) for c in bound["chains"]}
+    wanted = {bytes.fromhex(c) for c in bound["chains"]}
     names = ("chain_id", "batch_seq", "statement_hash", "branch")
     return [
         tuple(r[n] for n in names)
         for r in sorted(store.committed("batches"), key=lambda r: r["branch"])
-        if r["chain_id"] in chains and r["batch_seq"] in bound["numbers"]
+        if r["chain_id"] in wanted and r["batch_seq"] in bound["numbers"]
     ]
 
 
@@ -298,7 +355,12 @@ def _refused(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
 _ANSWERS: dict[str, Callable[[SimStore, Mapping[str, Any]], list[Any]]] = {
     rebuild._CURSOR: _cursor,
     rebuild._END: _end,
-    rebuild._LINKS: _links,
+    chains._LIVES: _lives,
+    chains._BORN: _born,
+    chains._NEWEST: _newest,
+    chains._LINKS.split("$chains")[0]: _links,
+    chains._CONTINUED.split("$chains")[0]: _continued,
+    chains._NAMESAKES: _namesakes,
     rebuild._HASHES: _hashes,
     rebuild._RECEIPTS.split("{where}")[0]: _receipts,
     rebuild._DEATHS: _none,
@@ -306,6 +368,13 @@ _ANSWERS: dict[str, Callable[[SimStore, Mapping[str, Any]], list[Any]]] = {
     "SELECT toUnixTimestamp64Micro(max(arrival)) FROM commits": _last_arrival,
     "SELECT offset, toUnixTimestamp64Micro(arrival), digest": _refused,
 }
+
+
+# What is asked along with another question: that it fails is tried there.
+_IN_PASSING = (
+    *(chains._LIVES, chains._BORN),
+    *(question.split("$chains")[0] for question in (chains._LINKS, chains._CONTINUED)),
+)
 
 
 class SimSink(ClickHouseSink):

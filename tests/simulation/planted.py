@@ -1,4 +1,4 @@
-"""Five known mistakes, put back into the product for a test: the simulation must find each.
+"""Six known mistakes, put back into the product for a test: the simulation must find each.
 
 Each patches the product's own code (or its migrations as the simulated engine reads them) for as
 long as the `with` block lasts.
@@ -14,6 +14,7 @@ from tests.simulation import engine, world
 
 from sealtrail.chain_state import ChainState
 from sealtrail_processor.kafka import consuming
+from sealtrail_processor.pipeline.partition import Partition
 from sealtrail_processor.store.sink import ClickHouseSink
 from sealtrail_producer.spool import Spool
 from sealtrail_producer.spool_record import Record
@@ -131,10 +132,18 @@ def head_persisted_late() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def evicted_is_new() -> Iterator[None]:
+    """A chain that is not held is taken for a new one, whatever the store has of it."""
+    with patch.object(Partition, "_recall", lambda self, examined: None):
+        yield
+
+
 PLANTED: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "acknowledge before insert": acknowledge_before_insert,
     "high-water mark advanced over a gap": mark_over_a_gap,
     "dedupe by block": dedupe_by_block,
     "wrong token": wrong_token,
     "chain head persisted late": head_persisted_late,
+    "evicted chain taken for a new one": evicted_is_new,
 }

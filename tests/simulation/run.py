@@ -47,13 +47,20 @@ class Outcome:
     trace: list[str] = field(default_factory=list)
     events: int = 0
     faults: int = 0
+    evicted: int = 0
+    recalled: int = 0
 
 
-def simulate(tape: Tape, folder: Path) -> Outcome:
+def held(seed: int) -> int:
+    """How many chains of a partition a worker holds: in every third world hardly any."""
+    return 10_000 if seed % 3 else 1
+
+
+def simulate(tape: Tape, folder: Path, most: int = 10_000) -> Outcome:
     """Run one world; the folder is emptied before."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    world = World(tape, folder)
+    world = World(tape, folder, most)
     try:
         world.run()
         broken = violations(world)
@@ -63,7 +70,10 @@ def simulate(tape: Tape, folder: Path) -> Outcome:
         for service in world.services:
             service.crash()
     events = sum(len(service.promised) for service in world.services)
-    return Outcome(broken, tape.numbers, world.trace, events, len(world.trace))
+    it = world.held
+    return Outcome(
+        broken, tape.numbers, world.trace, events, len(world.trace), it.evicted, it.recalled
+    )
 
 
 def folder_for(name: str) -> Path:
@@ -72,14 +82,14 @@ def folder_for(name: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"sealtrail-simulate-{name}-", dir=root))
 
 
-def minimal(numbers: Sequence[int], folder: Path) -> Outcome:
+def minimal(numbers: Sequence[int], folder: Path, most: int = 10_000) -> Outcome:
     """The simplest run that still breaks the same law."""
-    law = _law(simulate(Tape(given=numbers), folder).broken)
+    law = _law(simulate(Tape(given=numbers), folder, most).broken)
 
     def fails(candidate: Sequence[int]) -> bool:
-        return _law(simulate(Tape(given=candidate), folder).broken) == law
+        return _law(simulate(Tape(given=candidate), folder, most).broken) == law
 
-    return simulate(Tape(given=shrink(numbers, fails)), folder)
+    return simulate(Tape(given=shrink(numbers, fails)), folder, most)
 
 
 def _law(broken: Sequence[str]) -> str:
@@ -97,21 +107,25 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def seeds(first: int, count: int) -> tuple[int, int, int, list[tuple[int, str]]]:
-    """Run some seeds: how many, their events and what went wrong in them, and those that fail."""
+def seeds(first: int, count: int) -> tuple[int, int, int, int, list[tuple[int, str]]]:
+    """Run some seeds.
+
+    How many, their events, what went wrong in them, how many recalled chains, those that fail.
+    """
     failed: list[tuple[int, str]] = []
-    events = faults = 0
+    events = faults = recalling = 0
     folder = folder_for(str(first))
     try:
         with quiet(), cheap_signatures():
             for seed in range(first, first + count):
-                done = simulate(Tape(seed), folder)
+                done = simulate(Tape(seed), folder, held(seed))
                 events, faults = events + done.events, faults + done.faults
+                recalling += bool(done.recalled)
                 if done.broken:
                     failed.append((seed, done.broken[0]))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return count, events, faults, failed
+    return count, events, faults, recalling, failed
 
 
 def explain(seed: int) -> str:
@@ -119,7 +133,8 @@ def explain(seed: int) -> str:
     folder = folder_for("shrink")
     try:
         with quiet(), cheap_signatures():
-            small = minimal(simulate(Tape(seed), folder).numbers, folder)
+            done = simulate(Tape(seed), folder, held(seed))
+            small = minimal(done.numbers, folder, held(seed))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     lines = [f"  {line}" for line in small.trace[:TRACE_LINES]]
@@ -133,10 +148,11 @@ def find(name: str, first: int) -> dict[str, Any]:
     try:
         with quiet(), cheap_signatures(), PLANTED[name]():
             for number in range(MOST_SEEDS):
-                done = simulate(Tape(first + number), folder)
+                seed = first + number
+                done = simulate(Tape(seed), folder, held(seed))
                 # What raises at once was no law that noticed: the patch may not fit any more.
                 if done.broken and _law(done.broken) != RAISED:
-                    small = minimal(done.numbers, folder)
+                    small = minimal(done.numbers, folder, held(seed))
                     return {
                         "mistake": name,
                         "seeds": number + 1,
@@ -154,21 +170,23 @@ def main(args: list[str]) -> int:
     count, first, processes = [*map(int, args), *(1_000, 1, 1)[len(args) :]]
     say = sys.stdout.write
     began = time.monotonic()
-    total = events = faults = 0
+    total = events = faults = recalling = 0
     failed: list[tuple[int, str]] = []
     chunks = [(at, min(CHUNK, first + count - at)) for at in range(first, first + count, CHUNK)]
     with ExitStack() as opened:
-        results: Iterable[tuple[int, int, int, list[tuple[int, str]]]]
+        results: Iterable[tuple[int, int, int, int, list[tuple[int, str]]]]
         if processes > 1:
             pool = opened.enter_context(multiprocessing.get_context("spawn").Pool(processes))
             results = pool.starmap(seeds, chunks)
         else:
             results = (seeds(*chunk) for chunk in chunks)
-        for ran, some, wrong, bad in results:
+        for ran, some, wrong, back, bad in results:
             total, events, faults = total + ran, events + some, faults + wrong
+            recalling += back
             failed += bad
     seconds = time.monotonic() - began
     say(f"{total} seeds, {events} events, {faults} lines of trouble, {seconds:.1f} s\n")
+    say(f"{recalling} worlds recalled chains that they had evicted\n")
     for seed, text in failed[:10]:
         say(f"FAILED seed {seed}: {text}\n")
     for seed, _ in failed[:2]:
@@ -189,6 +207,7 @@ def main(args: list[str]) -> int:
         "planted_found": len(found),
         "seeds_to_find": found,
         "events": events,
+        "recalling": recalling,
         "seconds": round(seconds, 1),
         "seeds_per_minute": round(total / seconds * 60),
         "first_failed": [seed for seed, _ in failed[:10]],

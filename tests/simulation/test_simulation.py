@@ -36,11 +36,12 @@ def folder() -> Iterator[Path]:
 
 
 def test_some_seeds_end_lawfully():
-    count, events, faults, failed = run.seeds(1, SEEDS)
+    count, events, faults, recalling, failed = run.seeds(1, SEEDS)
     assert failed == []
     assert count == SEEDS
     assert events > 10 * SEEDS
     assert faults > 5 * SEEDS
+    assert recalling
     # Tests that run after this one in the same process read what is logged.
     assert logging.root.manager.disable == logging.NOTSET
 

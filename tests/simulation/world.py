@@ -31,6 +31,7 @@ from sealtrail_processor.judging.model import Log, RawMessage
 from sealtrail_processor.judging.ports import LogChanged, SkippedMessages
 from sealtrail_processor.kafka import consuming
 from sealtrail_processor.pipeline.cutting import Caps
+from sealtrail_processor.pipeline.holding import Holding
 from sealtrail_processor.pipeline.marks import PAGE, Mark
 from sealtrail_processor.pipeline.partition import Partition
 from sealtrail_processor.pipeline.partition import Ports as WorkerPorts
@@ -197,6 +198,7 @@ class Worker:
                 committed=lambda flush: None,
                 now=lambda: world.clock.time_us,
                 mark=mark,
+                holding=world.held,
             )
             rules = Rules(place, Tolerances(), SETTLE_US)
             caps = Caps(events=6, bytes=1 << 20)
@@ -233,6 +235,8 @@ class Worker:
             self.partitions[0].check_log()
             return False
         self._unfinished = events
+        for partition in self.partitions.values():
+            partition.evict(pending=lambda state: False)
         if drive(consuming.settle(events, 1, _raw, self._commit, self._acknowledge)):
             self._unfinished = []
             for event in events:
@@ -310,9 +314,11 @@ class World:
     Args:
         tape: all chance.
         folder: a folder on a memory disk, empty.
+        most: chains of a partition that a worker holds; it calls them resting whatever they wait
+            for, since no timers are simulated.
     """
 
-    def __init__(self, tape: Tape, folder: Path) -> None:
+    def __init__(self, tape: Tape, folder: Path, most: int = 10_000) -> None:
         self.tape = tape
         self.trace: list[str] = []
         self.broken: list[str] = []
@@ -334,6 +340,7 @@ class World:
         self.in_hand: tuple[Flush, ...] = ()
         self.may_freeze = True
         self.frozen: deque[tuple[Flush, ...]] = deque()
+        self.held = Holding(most)
 
     # -- what parts need --------------------------------------------------------
 

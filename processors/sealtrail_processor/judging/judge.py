@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealtrail import validate as contract
-from sealtrail.chain import Chains, ChainState, Link
+from sealtrail.chain import Chains, ChainState, Known, Link
 from sealtrail.findings import PARKED_CODES, Code, Disposition
 from sealtrail.validate import Outcome, Place, Refused, VerifiedBatch, VerifiedHeartbeat
 from sealtrail_processor.judging import clock
@@ -85,6 +85,22 @@ def condemned(message: RawMessage, arrival: Arrival) -> Examined:
     return Examined(message, arrival, Refused(Code.CRASH_LOOP, 0, detail))
 
 
+def left_out(examined: Iterable[Examined], chains: Chains) -> set[bytes]:
+    """Chains that messages speak of and that the store alone may know: to be recalled first."""
+    if not chains.partial:
+        return set()
+    named = set()
+    for item in examined:
+        if isinstance(item.outcome, VerifiedBatch):
+            statement = item.outcome.statement
+            named.add(statement.chain_id)
+            if statement.genesis is not None and statement.genesis.continues is not None:
+                named.add(statement.genesis.continues.chain_id)
+        elif isinstance(item.outcome, VerifiedHeartbeat):
+            named.add(item.outcome.heartbeat.chain_id)
+    return {chain_id for chain_id in named if chain_id not in chains.by_id}
+
+
 def needed(examined: Iterable[Examined], chains: Chains) -> set[tuple[bytes, int]]:
     """(chain_id, batch_seq) whose hashes are no longer in memory and must be asked of the store."""
     keys = set()
@@ -102,7 +118,7 @@ class Trial:
 
     def __init__(self, chains: Chains) -> None:
         self.chains = chains
-        self._before: dict[bytes, ChainState | None] = {}
+        self._before: dict[bytes, Known] = {}
 
     def apply(self, link: Link) -> None:
         """Take an accepted batch into the chains."""
@@ -112,15 +128,13 @@ class Trial:
         self.chains.apply(link)
 
     def _keep(self, chain_id: bytes) -> None:
-        if chain_id in self._before:
-            return
-        state = self.chains.by_id.get(chain_id)
-        self._before[chain_id] = None if state is None else state.copy()
+        if chain_id not in self._before:
+            self._before[chain_id] = self.chains.known(chain_id)
 
     def undo(self) -> None:
         """Bring the chains back to where they were."""
-        for chain_id, state in self._before.items():
-            self.chains.restore(chain_id, state)
+        for chain_id, known in self._before.items():
+            self.chains.restore(chain_id, known)
         self._before.clear()
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from sealtrail.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sealtrail.chain import Chains
+    from sealtrail.chain import Link
+    from sealtrail.statement import Continues
     from sealtrail_processor.judging.model import Log
     from sealtrail_processor.judging.suspicion import Death
 
@@ -32,6 +33,31 @@ class SkippedMessages(UnavailableError):  # noqa: N818 - says what happened
     """Between the cursor and the next message lie some that are in the log, or in the store."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Life:
+    """One life of a partition's log: what stands below the offset `end` counts."""
+
+    log_id: str
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A chain in the store; watched: time may still find something about it that was not told."""
+
+    chain_id: bytes
+    batches: int
+    watched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the store knows of some chains: see `Chains.recall`. Links may be read as they come."""
+
+    links: Iterable[Link]
+    continued: Mapping[bytes, tuple[bytes, Continues]]
+
+
 class Ledger(Protocol):
     """What the store remembers of a partition."""
 
@@ -44,8 +70,22 @@ class Ledger(Protocol):
     def last_arrival(self, log: Log) -> int:
         """Arrival of the last committed message of a log, microseconds; 0 when there is none."""
 
-    def chains(self, topic: str, partition: int) -> Chains:
-        """Chain state as of the last commit, over all logs of a partition."""
+    def lives(self, topic: str, partition: int) -> Sequence[Life]:
+        """Lives of a partition's log as far as they are committed, in order of their beginnings.
+
+        Chains outlive a broker's log, so that their batches are read in the order of the lives.
+        """
+
+    def chains(self, topic: str, partition: int, most: int) -> Sequence[Stored]:
+        """Chains of a partition: at most so many, watched ones first, then those heard last."""
+
+    def history(self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]) -> History:
+        """Batches of some chains of a partition, of these lives, and who continues them."""
+
+    def namesakes(
+        self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]
+    ) -> set[bytes]:
+        """Chains in these lives whose events would have the ids of these chains' events."""
 
     def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:
         """Record `now` as receipt time of offsets that have none; what is on record, read back."""

@@ -6,6 +6,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from sealtrail import ids
 from sealtrail.findings import Verdict
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.linking.edges import Edge, Stored
@@ -69,9 +70,8 @@ class LinkStore:
 
         None when no batch of it is stored for the tenant.
         """
-        low = (prefix << 174).to_bytes(32, "big").hex()
-        high = ((prefix + 1 << 174) - 1).to_bytes(32, "big").hex()
-        between = f"chain_id BETWEEN unhex('{low}') AND unhex('{high}')"
+        low, high = ids.chain_range(prefix)
+        between = f"chain_id BETWEEN unhex('{low.hex()}') AND unhex('{high.hex()}')"
         rows = self._store.query(
             "SELECT toUnixTimestamp64Micro(max(arrival)), max(first_seq + count), max(closes), "  # noqa: S608 - hex only
             "max(heartbeat_s), count() FROM batches "

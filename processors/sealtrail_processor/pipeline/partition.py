@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from sealtrail.chain import Chains
 from sealtrail.findings import Code
 from sealtrail_processor.judging.judge import (
     Arrival,
@@ -28,6 +29,7 @@ from sealtrail_processor.judging.judge import (
     condemned,
     examine,
     judge,
+    left_out,
     needed,
 )
 from sealtrail_processor.judging.model import (
@@ -38,14 +40,23 @@ from sealtrail_processor.judging.model import (
     RawMessage,
     Sink,
 )
-from sealtrail_processor.judging.ports import Broker, Clock, Ledger, LogChanged, SkippedMessages
+from sealtrail_processor.judging.ports import (
+    Broker,
+    Clock,
+    Ledger,
+    Life,
+    LogChanged,
+    SkippedMessages,
+)
 from sealtrail_processor.judging.suspicion import Suspicion
 from sealtrail_processor.pipeline import arrivals
 from sealtrail_processor.pipeline.cutting import Caps, parts, runs
+from sealtrail_processor.pipeline.holding import Holding, reading, surplus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from sealtrail.chain import ChainState
     from sealtrail.records import Directory
     from sealtrail.validate import Place
     from sealtrail_processor.judging.judge import Stored
@@ -62,6 +73,7 @@ class Ports:
         report: makes a finding durable that belongs to no flush (log, offset, finding).
         committed: told of each flush once it is committed; must not raise.
         mark: says what is in hand.
+        holding: how many chains are held, and what became of the others.
         examine: steps 1 to 9 of one message.
     """
 
@@ -74,6 +86,7 @@ class Ports:
     committed: Callable[[Flush], None]
     now: Clock
     mark: Mark
+    holding: Holding
     examine: Callable[[RawMessage, Arrival, Place, Directory], Examined] = examine
 
 
@@ -158,10 +171,59 @@ class Partition:
             # A log that nobody has read yet begins at 0: what it dropped before was lost, too.
             self.next_offset = 0 if cursor is None else cursor
             self.last_arrival = ledger.last_arrival(log)
-            self.chains = ledger.chains(log.topic, log.partition)
+            self._lives = tuple(ledger.lives(log.topic, log.partition))
+            self.chains = self._newest()
             before, cursor = cursor, ledger.cursor(log)
             if cursor == before:
                 return cursor
+
+    def _newest(self) -> Chains:
+        """As many chains as are held, those that time may still find something about first."""
+        log, chains, holding = self.log, Chains(), self.ports.holding
+        stored = self.ports.ledger.chains(log.topic, log.partition, 2 * holding.most + 1)
+        wanted = [c for n, c in enumerate(stored) if n < holding.most * (1 + c.watched)]
+        for chain_ids in reading(wanted):
+            found = self.ports.ledger.history(log, self.lives(), chain_ids)
+            chains.recall(found.links, found.continued)
+        if len(wanted) < len(stored):
+            chains.evict(())
+        return chains
+
+    def lives(self) -> list[Life]:
+        """What of the log counts here: as it was when it was taken over, and what came since.
+
+        Not what one that has replaced this one may have committed: what is judged on top of that
+        would be judged otherwise than it was.
+        """
+        ours = Life(self.log.log_id, self.next_offset)
+        known = [life.log_id for life in self._lives]
+        if ours.log_id not in known:
+            return [*self._lives, ours]
+        return [ours if life.log_id == ours.log_id else life for life in self._lives]
+
+    def evict(self, pending: Callable[[ChainState], bool]) -> list[bytes]:
+        """Leave chains to the store if there are too many; those that were left to it.
+
+        The caller holds `lock`.
+
+        Args:
+            pending: whether time may still find something about a chain that was not told.
+        """
+        evicted = surplus(self.chains, self.ports.holding, pending)
+        if evicted:
+            self.chains.evict(evicted)
+        return evicted
+
+    def _recall(self, examined: Sequence[Examined]) -> None:
+        """Bring back what these messages speak of: they are judged as if it had never left."""
+        wanted = left_out(examined, self.chains)
+        if not wanted:
+            return
+        ledger, lives = self.ports.ledger, self.lives()
+        # Chains that share the bits of event ids would take one another's.
+        wanted |= ledger.namesakes(self.log, lives, wanted)
+        found = ledger.history(self.log, lives, wanted)
+        self.ports.holding.recalled += self.chains.recall(found.links, found.continued)
 
     def given_back(self, generation: int) -> Partition:
         """The same state, open in a later generation; in the same one, as it is: perhaps closed.
@@ -305,6 +367,7 @@ class Partition:
         examined: Sequence[Examined],
         bad: Collection[int],
     ) -> Step:
+        self._recall(examined)
         keys = needed(examined, self.chains)
         stored = self.ports.ledger.stored_hashes(keys) if keys else {}
         step = Step(self, messages)

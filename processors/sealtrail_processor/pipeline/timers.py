@@ -3,14 +3,17 @@
 Which "now" counts: while the worker is behind, the arrival of what it committed last, for what
 fills a gap may already be in the log; once it has caught up, the clock. A chain is not called
 stalled while the worker lags, nor before the worker has watched for as long itself.
+
+What is remembered of a chain that is not held any more (`holding`) is forgotten with it. Whether a
+finding is on record is asked of the store before it is told (`upkeep`), so that it is told once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sealtrail.findings import Code, Disposition
-from sealtrail_processor.judging.model import Finding, Flush, Log, finding_id
+from sealtrail_processor.judging.model import Finding, Flush, Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from sealtrail_processor.settings import WorkerSettings
 
 Found = tuple[int, Finding, str]
+# Heartbeats of chains that are not held: the batch may come later. Those heard last are kept.
+STRANGERS = 20_000
 
 
 class Timers:
@@ -27,24 +32,26 @@ class Timers:
 
     Args:
         settings: settling time, heartbeats that may be missed.
-        told: ids of findings that are on record, so that a restart does not alert anew.
     """
 
-    def __init__(self, settings: WorkerSettings, told: Iterable[bytes] = ()) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self._settle_us = round(settings.gap_settle_s * 1e6)
         self._beats = settings.stalled_heartbeats
-        self._told = set(told)
-        # Chain -> (arrival, batch number) of its latest heartbeat.
-        self._heard: dict[bytes, tuple[int, int]] = {}
+        # (Partition, chain) -> what was told of it: code and batch number.
+        self._told: dict[tuple[int, bytes], set[tuple[Code, int]]] = {}
+        # (Partition, chain) -> (arrival, batch number) of its latest heartbeat.
+        self._heard: dict[tuple[int, bytes], tuple[int, int]] = {}
         self._watched_since: dict[int, int] = {}
-
-    def recall(self, told: Iterable[bytes]) -> None:
-        """Take in ids of findings that are on record."""
-        self._told.update(told)
 
     def forget(self, partition: int) -> None:
         """A partition was assigned anew: its chains are watched from now on."""
         self._watched_since.pop(partition, None)
+
+    def evicted(self, partition: int, chain_ids: Iterable[bytes]) -> None:
+        """Chains of a partition are not held any more."""
+        for chain_id in chain_ids:
+            self._told.pop((partition, chain_id), None)
+            self._heard.pop((partition, chain_id), None)
 
     def look_away(self) -> None:
         """The broker cannot be asked: all chains are watched from the next look on."""
@@ -55,7 +62,10 @@ class Timers:
         for judged in flush.judged:
             beat = judged.heartbeat
             if beat is not None and judged.disposition is Disposition.HEARTBEAT:
-                self._heard[beat.chain_id] = (judged.arrival, beat.batch_seq)
+                at = (flush.log.partition, beat.chain_id)
+                # The latest stand last.
+                self._heard.pop(at, None)
+                self._heard[at] = (judged.arrival, beat.batch_seq)
 
     def check(
         self, partitions: Iterable[Partition], now: int, *, lagging: bool
@@ -74,28 +84,55 @@ class Timers:
             since = self._watched_since.setdefault(log.partition, now)
             at = partition.last_arrival if lagging else now
             for state in partition.chains.by_id.values():
-                for finding in self._chain(state, at, None if lagging else max(since, 0)):
-                    if finding_id(log, 0, finding) not in self._told:
+                told = self._told.get((log.partition, state.chain_id), ())
+                for finding in self._chain(log, state, at, None if lagging else max(since, 0)):
+                    if (finding.code, finding.batch_seq) not in told:
                         entry = (0, finding, state.identity.tenant)
                         found.setdefault(log, []).append(entry)
         return found
 
+    def pending(self, partition: int, state: ChainState) -> bool:
+        """Whether time may still find something about a chain that was not told.
+
+        A tail that a heartbeat names and that never came may come yet, in parts: the heartbeat is
+        remembered for as long as the chain is held.
+        """
+        at = (partition, state.chain_id)
+        if self._heard.get(at, (0, -1))[1] > _last(state):
+            return True
+        told = self._told.get(at, ())
+        if any((Code.GAP, first) not in told for first, _ in state.gaps()):
+            return True
+        return _may_stall(state) and (Code.STALLED_CHAIN, state.next_batch) not in told
+
+    def trim(self, partitions: Iterable[Partition]) -> None:
+        """Forget what is remembered of chains that are not held, but for the latest."""
+        held = {p.log.partition: p.chains.by_id for p in partitions}
+        most = STRANGERS + sum(map(len, held.values()))
+        remembered: tuple[dict[tuple[int, bytes], Any], ...] = (self._heard, self._told)
+        for memory in remembered:
+            if len(memory) > most:
+                # Lanes take in heartbeats meanwhile.
+                strangers = [at for at in list(memory) if at[1] not in held.get(at[0], ())]
+                for at in strangers[: -STRANGERS // 2]:
+                    memory.pop(at, None)
+
     def written(self, found: Mapping[Log, Iterable[Found]]) -> None:
         """These findings are durable."""
         for log, entries in found.items():
-            self._told.update(finding_id(log, offset, finding) for offset, finding, _ in entries)
+            for _, finding, _ in entries:
+                told = self._told.setdefault((log.partition, finding.chain_id), set())
+                told.add((finding.code, finding.batch_seq))
 
-    def _chain(self, state: ChainState, at: int, since: int | None) -> Iterator[Finding]:
-        heard, beat_batch = self._heard.get(state.chain_id, (0, -1))
+    def _chain(self, log: Log, state: ChainState, at: int, since: int | None) -> Iterator[Finding]:
+        heard, beat_batch = self._heard.get((log.partition, state.chain_id), (0, -1))
         if state.beyond:
             yield from self._gaps(state, at)
         # A heartbeat names the last batch: what it names and we lack is missing at the end.
-        last = state.beyond[-1].last_batch if state.beyond else state.next_batch - 1
+        last = _last(state)
         if beat_batch > last and at - heard >= self._settle_us:
             yield _gap(state, last + 1, beat_batch, at - heard)
-        # It may be closed beyond a gap: the mark has not come there.
-        closed = state.beyond[-1].closes if state.beyond else state.closed
-        if since is None or closed or state.continued is not None or not state.heartbeat_s:
+        if since is None or not _may_stall(state):
             return
         silent = at - max(state.last_arrival, heard, since)
         if silent > self._beats * state.heartbeat_s * 1e6:
@@ -108,6 +145,16 @@ class Timers:
         for (first, last), run in zip(state.gaps(), state.beyond, strict=True):
             if at - run.arrival >= self._settle_us:
                 yield _gap(state, first, last, at - run.arrival)
+
+
+def _last(state: ChainState) -> int:
+    return state.beyond[-1].last_batch if state.beyond else state.next_batch - 1
+
+
+def _may_stall(state: ChainState) -> bool:
+    # It may be closed beyond a gap: the mark has not come there.
+    closed = state.beyond[-1].closes if state.beyond else state.closed
+    return not closed and state.continued is None and state.heartbeat_s > 0
 
 
 def _gap(state: ChainState, first: int, last: int, open_us: int) -> Finding:

@@ -11,9 +11,11 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sealtrail.errors import SealtrailError, UnavailableError
+from sealtrail_processor.judging.model import finding_id
 from sealtrail_processor.judging.ports import LogChanged
 from sealtrail_processor.pipeline.timers import Timers
 from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from sealtrail_processor.judging.judge import Rules
-    from sealtrail_processor.judging.model import Flush, Log
+    from sealtrail_processor.judging.model import Finding, Flush, Log
+    from sealtrail_processor.pipeline.holding import Holding
     from sealtrail_processor.pipeline.partition import Partition
     from sealtrail_processor.pipeline.timers import Found
     from sealtrail_processor.pipeline.worker import Outside
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 UPKEEP_S = 0.5
 WATCH_S = 2.0
 BUSY_S = 900.0
+# That one question to the store names.
+FINDINGS = 200
 # Timers look at partitions that no lane is busy with; one that always was is waited for.
 OVERDUE_S, PATIENCE_S = 5.0, 10.0
 
@@ -57,6 +62,7 @@ class Upkeep:
         status, metrics, reports: where to tell of it.
         partitions: those that are assigned, by number; the worker's own, which changes them.
         rules: what a log's messages are judged by.
+        holding: what became of the partitions' chains.
         refresh_keys: reads the keys topic to its end; called in the flush thread.
         in_flush_thread: runs something in the flush thread.
         leave: when going on would be wrong.
@@ -72,6 +78,7 @@ class Upkeep:
         *,
         partitions: Mapping[int, Partition],
         rules: Callable[[Log], Rules],
+        holding: Holding,
         refresh_keys: Callable[[], None],
         in_flush_thread: Callable[..., Future[Any]],
         leave: Leave,
@@ -83,6 +90,8 @@ class Upkeep:
         self._reports = reports
         self._partitions = partitions
         self._rules = rules
+        self._holding = holding
+        self._counted = (0, 0, 0)
         self._refresh_keys = refresh_keys
         self._in_flush_thread = in_flush_thread
         self._leave = leave
@@ -103,19 +112,6 @@ class Upkeep:
         self._stop.set()
 
     # -- what the worker tells ------------------------------------------------------------------
-
-    def taking_over(self, topic: str, numbers: Sequence[int]) -> None:
-        """Take in what was told of partitions: another worker may have told of gaps meanwhile.
-
-        Raises:
-            UnavailableError: the store cannot be asked.
-        """
-        rows = self._outside.store.query(
-            "SELECT finding_id FROM findings WHERE code IN ('GAP', 'STALLED_CHAIN') "
-            "AND topic = {topic:String} AND partition IN {numbers:Array(UInt16)}",
-            {"topic": topic, "numbers": list(numbers)},
-        )
-        self._timers.recall(bytes(row[0]) for row in rows)
 
     def loaded(self, number: int) -> None:
         """A partition was read anew: its chains are watched from now on."""
@@ -175,14 +171,40 @@ class Upkeep:
                 self.watch()
         self.tell(found)
         self._metrics.chains.set(held)
+        self._count()
         logs = [p.log for p in list(self._partitions.values())]
         self._releaser.run(logs, self._outside.keys, self._rules)
 
     def tell(self, found: Mapping[Log, list[Found]]) -> None:
-        """Write what `look_around` has found; each finding is told once."""
+        """Write what `look_around` has found; each finding is told once.
+
+        Another worker may have told of it, or this one before it left the chain to the store.
+        """
         for log_, entries in found.items():
-            self._reports.write(log_, entries, "timer")
+            known = self._on_record([(finding_id(log_, at, f), f) for at, f, _ in entries])
+            fresh = [e for e in entries if finding_id(log_, e[0], e[1]) not in known]
+            if fresh:
+                self._reports.write(log_, fresh, "timer")
         self._timers.written(found)
+
+    def _on_record(self, asked: Sequence[tuple[bytes, Finding]]) -> set[bytes]:
+        """Those of these findings that the store has."""
+        found: set[bytes] = set()
+        for first in range(0, len(asked), FINDINGS):
+            part = asked[first : first + FINDINGS]
+            rows = self._outside.store.query(
+                "SELECT finding_id FROM findings WHERE code IN ('GAP', 'STALLED_CHAIN') "
+                "AND chain_id IN "
+                "(SELECT toFixedString(unhex(arrayJoin({chains:Array(String)})), 32)) "
+                "AND finding_id IN "
+                "(SELECT toFixedString(unhex(arrayJoin({ids:Array(String)})), 16))",
+                {
+                    "chains": sorted({finding.chain_id.hex() for _, finding in part}),
+                    "ids": [id_.hex() for id_, _ in part],
+                },
+            )
+            found.update(bytes(row[0]) for row in rows)
+        return found
 
     def look_around(self) -> tuple[Mapping[Log, list[Found]], int]:
         """Findings that time makes, and how many chains are held; runs in the flush thread.
@@ -202,7 +224,25 @@ class Upkeep:
         with ExitStack() as locks:
             settled = [p for p in open_partitions if self._settled(p, locks)]
             found = self._timers.check(settled, self._outside.now(), lagging=lagging)
+            for partition in settled:
+                number = partition.log.partition
+                evicted = partition.evict(partial(self._timers.pending, number))
+                self._timers.evicted(number, evicted)
+        self._timers.trim(open_partitions)
         return found, sum(len(p.chains.by_id) for p in open_partitions)
+
+    def _count(self) -> None:
+        """Take what became of chains since the last look into the counters."""
+        it, metrics = self._holding, self._metrics
+        now = (it.evicted - it.watched, it.watched, it.recalled)
+        counters = (
+            metrics.evicted.labels("no"),
+            metrics.evicted.labels("yes"),
+            metrics.recalled,
+        )
+        for counter, before, after in zip(counters, self._counted, now, strict=True):
+            counter.inc(after - before)
+        self._counted = now
 
     @contextmanager
     def _watching(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from sealtrail_processor.linking.heads import Heads
 from sealtrail_processor.linking.link_store import LinkStore
 from sealtrail_processor.linking.links import Linker
 from sealtrail_processor.pipeline.cutting import Caps
+from sealtrail_processor.pipeline.holding import Holding
 from sealtrail_processor.pipeline.partition import Partition, Ports
 from sealtrail_processor.pipeline.together import Together
 from sealtrail_processor.pipeline.upkeep import Upkeep
@@ -103,6 +104,7 @@ class Worker:
             outside.marks.own,
         )
         self._busy = Busy(self.status)
+        self._holding = Holding(settings.chains_max)
         self._reports = Reports(
             outside.store,
             outside.publisher,
@@ -133,6 +135,7 @@ class Worker:
             self._reports,
             partitions=self.partitions,
             rules=self.rules,
+            holding=self._holding,
             refresh_keys=self.refresh_keys,
             in_flush_thread=self.in_flush_thread,
             leave=partial(self.leave, EXIT_FAILED),
@@ -192,7 +195,6 @@ class Worker:
             self.partitions.pop(number).close()
         log_id = self.outside.broker.log_id(topic)
         deaths = self.outside.ledger.deaths(log_id, topic)
-        self.upkeep.taking_over(topic, wanted)
         with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as loaders:
             # Each is a handful of questions to the store: nobody is served while they are asked.
             logs = [Log(log_id, topic, number) for number in wanted]
@@ -233,6 +235,7 @@ class Worker:
             self._committed,
             self.outside.now,
             self.outside.marks.own,
+            self._holding,
             self.outside.examine,
         )
         caps = Caps(self.settings.flush_events, self.settings.flush_bytes)

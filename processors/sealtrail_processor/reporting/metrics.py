@@ -48,6 +48,15 @@ class Metrics:
             "sealtrail_assigned_partitions", "Partitions of this worker", registry=it
         )
         self.chains = Gauge("sealtrail_chains", "Chains held in memory", registry=it)
+        self.evicted = Counter(
+            "sealtrail_chains_evicted",
+            "Chains that were left to the store; watched: time might still have found something",
+            ["watched"],
+            registry=it,
+        )
+        self.recalled = Counter(
+            "sealtrail_chains_recalled", "Chains that a message brought back", registry=it
+        )
         self.links = Counter("sealtrail_links", "Link verdicts written", ["verdict"], registry=it)
         self.links_pending = Gauge("sealtrail_links_pending", "Links that wait", registry=it)
         self.published = Counter(

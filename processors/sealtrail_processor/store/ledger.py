@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from sealtrail_processor.judging import model
 from sealtrail_processor.judging.keys_reader import StoredRecord
-from sealtrail_processor.store import rebuild
+from sealtrail_processor.store import chains, rebuild
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from sealtrail.chain import Chains
     from sealtrail_processor.judging.model import Log
-    from sealtrail_processor.judging.ports import Coordinates
+    from sealtrail_processor.judging.ports import Coordinates, History, Life, Stored
     from sealtrail_processor.judging.suspicion import Death
     from sealtrail_processor.store.client import Store
 
@@ -50,7 +49,10 @@ class StoreLedger:
     def settle(self, partition: int) -> None:
         """See ports.Ledger."""
         del partition  # all of a shard's are in the same tables
-        for table in REBUILT_FROM if self._replicated else ():
+        self._sync(*REBUILT_FROM)
+
+    def _sync(self, *tables: str) -> None:
+        for table in tables if self._replicated else ():
             self._store.command(f"SYSTEM SYNC REPLICA {self._store.database}.{table}")
 
     def cursor(self, log: Log) -> int | None:
@@ -65,9 +67,25 @@ class StoreLedger:
         )
         return int(rows[0][0])
 
-    def chains(self, topic: str, partition: int) -> Chains:
+    def lives(self, topic: str, partition: int) -> Sequence[Life]:
         """See ports.Ledger."""
-        return rebuild.chains(self._store, topic, partition)
+        return chains.lives(self._store, topic, partition)
+
+    def chains(self, topic: str, partition: int, most: int) -> Sequence[Stored]:
+        """See ports.Ledger."""
+        return chains.newest(self._store, topic, partition, most)
+
+    def history(self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]) -> History:
+        """See ports.Ledger."""
+        self._sync("batches")
+        return chains.history(self._store, place, lives, chain_ids)
+
+    def namesakes(
+        self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]
+    ) -> set[bytes]:
+        """See ports.Ledger."""
+        self._sync("batches")
+        return chains.namesakes(self._store, place, lives, chain_ids)
 
     def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:
         """See ports.Ledger."""

@@ -2,7 +2,6 @@
 
 - cursor: where the contiguous commits of this log end; reading begins behind it, whatever Kafka's
   group says;
-- chains: state of all chains of the partition, from committed batches of all lives of the log;
 - stored_hashes: statement hashes of batches that memory no longer holds;
 - receipts: when messages were first seen, where the broker does not say: the first writer wins;
 - key records, in the order of their arrival;
@@ -15,8 +14,6 @@ from collections import defaultdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.chain import Chains, Link
-from sealtrail.statement import Continues, Identity
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.judging.suspicion import Death
 from sealtrail_processor.store.rows import COORDINATES
@@ -50,19 +47,6 @@ _CURSOR = """
 _END = """
     SELECT maxOrNull(last_offset) FROM commit_ends
     WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
-"""
-# Not by arrival alone: a released message stands late in its log, with the arrival of its first
-# try. A life of the log begins with the earliest arrival of a message that is none of those.
-_LINKS = """
-    SELECT chain_id, batch_seq, branch, first_seq, count, statement_hash, previous,
-        toUnixTimestamp64Micro(signed_at), toUnixTimestamp64Micro(arrival), closes,
-        environment, tenant, topic, partition, producer, instance,
-        heartbeat_s, continues_chain, continues_batch, continues_head
-    FROM committed_batches
-    WHERE topic = {topic:String} AND partition = {partition:UInt16}
-    ORDER BY
-        min(if(time_source = 'ORIGINAL', NULL, arrival)) OVER (PARTITION BY log_id) NULLS LAST,
-        log_id, offset
 """
 # Chains and numbers as two lists: pairs that nobody asked for are left out afterwards.
 _HASHES = """
@@ -135,42 +119,6 @@ def _repair_end(store: Store, log: Log, first: int, last: int) -> None:
         row = (log.log_id, log.topic, log.partition, first, last, 0)
         token = "/".join(map(str, ("commit_ends", *row)))
         store.insert("commit_ends", COMMIT_ENDS, [row], token)
-
-
-def chains(store: Store, topic: str, partition: int) -> Chains:
-    """The state of all chains of a partition, rebuilt from its committed batches."""
-    state = Chains()
-    for link in links(store, topic, partition):
-        state.apply(link)
-    return state
-
-
-def links(store: Store, topic: str, partition: int) -> list[Link]:
-    """The committed batches of a partition, over all lives of its log, as they were accepted."""
-    rows = store.query(_LINKS, {"topic": topic, "partition": partition})
-    return [_link(row) for row in rows]
-
-
-def _link(row: Sequence[Any]) -> Link:
-    heartbeat_s, continues_chain, continues_batch, continues_head = row[16:]
-    continues = None
-    if continues_batch >= 0:
-        continues = Continues(continues_chain, continues_batch, continues_head)
-    return Link(
-        chain_id=row[0],
-        batch_seq=row[1],
-        branch=row[2],
-        first_seq=row[3],
-        count=row[4],
-        statement_hash=row[5],
-        previous=row[6],
-        signed_at=row[7],
-        arrival=row[8],
-        closes=row[9],
-        identity=Identity(*row[10:16]),
-        heartbeat_s=heartbeat_s,
-        continues=continues,
-    )
 
 
 def stored_hashes(

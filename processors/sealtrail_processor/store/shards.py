@@ -14,9 +14,8 @@ from sealtrail_processor.store.client import StoreRefused
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from sealtrail.chain import Chains
     from sealtrail_processor.judging.model import Flush, Log, Sink
-    from sealtrail_processor.judging.ports import Coordinates, Ledger
+    from sealtrail_processor.judging.ports import Coordinates, History, Ledger, Life, Stored
     from sealtrail_processor.judging.suspicion import Death
     from sealtrail_processor.store.client import Row, Store
 
@@ -69,9 +68,23 @@ class ShardedLedger:
         """See ports.Ledger."""
         return shard_of(self._ledgers, log.partition).last_arrival(log)
 
-    def chains(self, topic: str, partition: int) -> Chains:
+    def lives(self, topic: str, partition: int) -> Sequence[Life]:
         """See ports.Ledger."""
-        return shard_of(self._ledgers, partition).chains(topic, partition)
+        return shard_of(self._ledgers, partition).lives(topic, partition)
+
+    def chains(self, topic: str, partition: int, most: int) -> Sequence[Stored]:
+        """See ports.Ledger."""
+        return shard_of(self._ledgers, partition).chains(topic, partition, most)
+
+    def history(self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]) -> History:
+        """See ports.Ledger."""
+        return shard_of(self._ledgers, place.partition).history(place, lives, chain_ids)
+
+    def namesakes(
+        self, place: Log, lives: Sequence[Life], chain_ids: Collection[bytes]
+    ) -> set[bytes]:
+        """See ports.Ledger."""
+        return shard_of(self._ledgers, place.partition).namesakes(place, lives, chain_ids)
 
     def receipts(self, log: Log, offsets: Sequence[int], now: int) -> Mapping[int, int]:
         """See ports.Ledger."""

@@ -13,6 +13,7 @@ from sealtrail_processor.judging.judge import Examined, Rules, examine
 from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage
 from sealtrail_processor.memory import MemoryBroker, MemoryLedger
 from sealtrail_processor.pipeline.cutting import Caps
+from sealtrail_processor.pipeline.holding import Holding
 from sealtrail_processor.pipeline.marks import PAGE, Mark
 from sealtrail_processor.pipeline.partition import Partition, Ports
 
@@ -45,6 +46,7 @@ class Scene:
     now: int = world.NOW + SECOND
     caps: Caps = field(default_factory=lambda: Caps(1000, 2**24))
     rules: Rules = RULES
+    holding: Holding = field(default_factory=lambda: Holding(10_000))
     page: bytearray = field(default_factory=lambda: bytearray(PAGE))
 
     def __post_init__(self) -> None:
@@ -66,6 +68,7 @@ class Scene:
             self.told.append,
             lambda: self.now,
             self.mark,
+            self.holding,
             self.examine,
         )
         made = Partition(self.log, ports, self.rules, self.caps)

@@ -354,3 +354,29 @@ def test_threads_start_and_stop(house: House) -> None:
     house.worker.stop()
     assert house.worker.status.stopping
     assert [j.disposition.value for j in house.ledger.judged()] == ["accepted"]
+
+
+def test_chains_that_leave_memory_and_come_back_are_counted() -> None:
+    house = House(chains_max=1)
+    house.assign()
+    values = [world.Producer(nonce=world.digest(name)).send(close=True) for name in ("a", "b")]
+    house.process(house.append(*values, at=world.NOW))
+    house.worker.upkeep.step()
+    [held] = house.worker.partitions[1].chains.by_id
+    house.process(house.append(*values, at=world.NOW))
+    assert [j.disposition.value for j in house.ledger.judged()[2:]] == ["duplicate"] * 2
+    assert house.worker.partitions[1].chains.by_id.keys() > {held}
+    house.worker.upkeep.step()
+    sample = house.worker.metrics.registry.get_sample_value
+    assert sample("sealtrail_chains_recalled_total") == 1
+    assert sample("sealtrail_chains_evicted_total", {"watched": "no"}) == 2
+    assert sample("sealtrail_chains_evicted_total", {"watched": "yes"}) == 0
+    assert sample("sealtrail_chains") == 1
+    house.worker.stop()
+    anew = House(chains_max=1)
+    anew.ledger, anew.broker = house.ledger, house.broker
+    anew.worker.outside = replace(anew.worker.outside, ledger=house.ledger, broker=house.broker)  # type: ignore[arg-type] # the part of it that counts
+    assert anew.assign() == {1: 4}
+    assert len(anew.worker.partitions[1].chains.by_id) == 1
+    assert anew.worker.partitions[1].chains.partial
+    anew.worker.stop()

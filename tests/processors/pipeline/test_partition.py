@@ -2,19 +2,22 @@
 
 from dataclasses import replace
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND, Scene, raw
 
-from sealtrail.chain import Chains
 from sealtrail.errors import UnavailableError
 from sealtrail.records import Directory, Revocation
 from sealtrail_processor.judging import released
 from sealtrail_processor.judging.model import BoundaryBroken
-from sealtrail_processor.judging.ports import LogChanged, SkippedMessages
+from sealtrail_processor.judging.ports import LogChanged, SkippedMessages, Stored
 from sealtrail_processor.memory import MemoryBroker
 from sealtrail_processor.pipeline.cutting import Caps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def test_commits_are_contiguous_and_restarts_go_on() -> None:
@@ -86,10 +89,10 @@ def test_who_is_replaced_may_commit_while_its_heir_reads(monkeypatch: pytest.Mon
     frozen = scene.partition()
     real = scene.ledger.chains
 
-    def chains(topic: str, partition: int) -> Chains:
+    def chains(topic: str, partition: int, most: int) -> "Sequence[Stored]":
         # Between the heir's questions for the cursor and for the chains.
         scene.run(frozen)
-        return real(topic, partition)
+        return real(topic, partition, most)
 
     monkeypatch.setattr(scene.ledger, "chains", chains)
     heir = scene.partition()

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from sealtrail_processor.pipeline.partition import Partition
 
 from sealtrail.findings import Code
-from sealtrail_processor.judging.model import finding_id
 from sealtrail_processor.pipeline.timers import Timers
 from sealtrail_processor.settings import WorkerSettings
 
@@ -79,9 +78,8 @@ def test_a_restart_does_not_report_anew() -> None:
     watch.commit(first, third, at=world.NOW)
     assert watch.partition is not None
     found = watch.timers.check([watch.partition], world.NOW + 60 * SECOND, lagging=False)
-    told = [finding_id(log, o, f) for log, entries in found.items() for o, f, _ in entries]
     watch.timers = Timers(WorkerSettings())
-    watch.timers.recall(told)
+    watch.timers.written(found)
     assert watch.codes(90) == []
 
 

@@ -6,15 +6,21 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from sealtrail import avro, ids, merkle
 from sealtrail.batch import SignedBatch, frame
+from sealtrail.chain import Chains
 from sealtrail.dsse import BATCH
 from sealtrail.event import Actor, EntityRef, EventType, ParentRef, ProvenanceEvent, causal_prefix
 from sealtrail.findings import Disposition
 from sealtrail.statement import ZERO, BatchStatement, Genesis, Identity
 from sealtrail.validate import Refused, VerifiedBatch
 from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, RawMessage
+from sealtrail_processor.store import chains
+
+if TYPE_CHECKING:
+    from sealtrail_processor.store.client import Store
 
 NOW = 1_790_000_000_000_000
 
@@ -181,3 +187,16 @@ class Maker:
 
 
 Make = Callable[..., Maker]
+
+
+def held(store: Store, topic: str, partition: int = 3) -> Chains:
+    """All chains of a partition as a worker that is assigned it holds them."""
+    found = chains.history(
+        store,
+        Log("", topic, partition),
+        chains.lives(store, topic, partition),
+        [chain.chain_id for chain in chains.newest(store, topic, partition, 10_000)],
+    )
+    made = Chains()
+    made.recall(found.links, found.continued)
+    return made

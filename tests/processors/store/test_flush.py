@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from tests.processors.store.making import NOW, Make, Maker, event
+from tests.processors.store.making import NOW, Make, Maker, event, held
 
 from sealtrail.errors import ConfigurationError
 from sealtrail.findings import Code, Disposition
@@ -168,7 +168,7 @@ def test_other_boundaries_give_the_same_rows(
     sink.write(m.flush(judged[6:]))
     assert visible(store, m.log) == once
     assert rebuild.cursor(store, m.log) == len(judged)
-    assert [c.next_seq for c in rebuild.chains(store, m.log.topic, 3).by_id.values()] == [9]
+    assert [c.next_seq for c in held(store, m.log.topic).by_id.values()] == [9]
 
 
 def test_a_zombie_that_wakes_up_late_is_harmless(
@@ -228,7 +228,7 @@ def test_a_crash_at_any_insert_leaves_nothing_visible_and_a_redo_is_exact(
         )
     assert counts(store, m.log) == dict.fromkeys(VIEWS, 0)
     assert rebuild.cursor(store, m.log) is None
-    assert rebuild.chains(store, m.log.topic, 3).by_id == {}
+    assert held(store, m.log.topic).by_id == {}
     sink = ClickHouseSink(store, secrets.randbits)
     sink.write(m.flush(judged[:5]))
     sink.write(m.flush(judged[5:]))

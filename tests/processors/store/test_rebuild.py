@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from tests.processors.store.making import NOW, Make, event
+from tests.processors.store.making import NOW, Make, event, held
 
 from sealtrail.chain import Link
 from sealtrail.findings import Disposition
 from sealtrail.statement import ZERO
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.judging.suspicion import Death
-from sealtrail_processor.store import rebuild
+from sealtrail_processor.store import chains, rebuild
 from sealtrail_processor.store.client import ClickHouseStore
 from sealtrail_processor.store.sink import ClickHouseSink
 
@@ -54,13 +54,14 @@ def test_links_are_those_that_were_applied(
     fork = m.judged(judged[1].batch, branch=1)
     closing = m.judged(m.batch([], kind="CLOSE"))
     sink.write(m.flush([*judged, fork, closing]))
-    found = rebuild.links(store, m.log.topic, 3)
+    lives = chains.lives(store, m.log.topic, 3)
+    found = list(chains.history(store, m.log, lives, {m.chain_id}).links)
     wanted = [
         Link.of(j.batch.statement, j.batch.statement_hash, j.arrival, j.branch)
         for j in (*judged, fork, closing)
     ]
     assert found == wanted
-    state = rebuild.chains(store, m.log.topic, 3).by_id[m.chain_id]
+    state = held(store, m.log.topic).by_id[m.chain_id]
     assert (state.next_batch, state.next_seq, state.head) == (3, 5, m.head)
     assert state.closed
 
@@ -73,7 +74,7 @@ def test_chains_go_on_over_the_lives_of_a_log(
     # A broker that starts anew: another log, offsets from 0.
     m.log, m.offset = Log(m.log.log_id + "-b", m.log.topic, 3), 0
     sink.write(m.flush(m.accept(3)))
-    state = rebuild.chains(store, m.log.topic, 3).by_id[m.chain_id]
+    state = held(store, m.log.topic).by_id[m.chain_id]
     assert (state.next_batch, state.next_seq) == (3, 6)
 
 
@@ -90,7 +91,9 @@ def test_a_released_message_stands_where_it_was_accepted(
         released_from=("other", m.log.topic, 3, 7),
     )
     sink.write(m.flush([*judged, late]))
-    numbers = [link.batch_seq for link in rebuild.links(store, m.log.topic, 3)]
+    lives = chains.lives(store, m.log.topic, 3)
+    found = chains.history(store, m.log, lives, {m.chain_id})
+    numbers = [link.batch_seq for link in found.links]
     assert numbers == [0, 1, 2]
     rows = store.query(
         "SELECT from_log_id, from_offset FROM committed_dispositions"

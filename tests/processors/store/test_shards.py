@@ -53,7 +53,10 @@ def test_each_flush_goes_to_one_shard_and_its_cursor_is_there():
     assert not shards[0].lost
     for log in LOGS:
         assert ledger.cursor(log) == shards[log.partition % 2].cursor(log)
-        assert ledger.chains(log.topic, log.partition).by_id
+        lives = ledger.lives(log.topic, log.partition)
+        [chain] = ledger.chains(log.topic, log.partition, 9)
+        assert list(ledger.history(log, lives, {chain.chain_id}).links)
+        assert ledger.namesakes(log, lives, {chain.chain_id}) == {chain.chain_id}
         assert ledger.last_arrival(log) > 0
         assert ledger.receipts(log, [7], 99) == {7: 99}
         assert (log, 7) in shards[log.partition % 2].first_seen

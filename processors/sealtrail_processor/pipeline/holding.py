@@ -1,0 +1,75 @@
+"""How many chains of a partition are held, and which are left to the store. Pure but for counters.
+
+Chains never end: a batch of last year is a duplicate for ever. Those that nothing has been heard of
+for longest are left to the store, and read again when a message names them (`Partition`).
+
+- What time may still find something about (a gap that settles, a chain that falls silent) stays: an
+  evicted chain is looked at by no timer. It goes only where such chains alone are twice as many as
+  shall be held, and that is counted apart.
+- Some more than `most` are held before any is evicted, so that chains are not sorted at each look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sealtrail.chain import Chains, ChainState
+    from sealtrail_processor.judging.ports import Stored
+
+# Batches, and chains, that are read of the store in one go.
+BATCHES, CHAINS = 20_000, 1_000
+
+
+@dataclass(slots=True)
+class Holding:
+    """Chains of a partition in memory.
+
+    most: above it, and an eighth of it, chains are evicted; the others are counters: how many were,
+    how many of them while time might still have found something about them, how many came back.
+    """
+
+    most: int
+    evicted: int = 0
+    watched: int = 0
+    recalled: int = 0
+
+
+def surplus(chains: Chains, holding: Holding, pending: Callable[[ChainState], bool]) -> list[bytes]:
+    """The chains to evict, counted; none while there is room.
+
+    Args:
+        chains: those that are held.
+        holding: how many shall be.
+        pending: whether time may still find something about a chain that was not told.
+    """
+    most, held = holding.most, len(chains.by_id)
+    if held <= most + most // 8:
+        return []
+    states = sorted(chains.by_id.values(), key=lambda state: state.last_arrival)
+    waiting = {state.chain_id for state in states if pending(state)}
+    resting = [s.chain_id for s in states if s.chain_id not in waiting]
+    found = resting[: held - most]
+    # Twice as many is what memory must have room for, whatever they wait for.
+    over = max(held - len(found) - 2 * most, 0)
+    found += [s.chain_id for s in states if s.chain_id in waiting][:over]
+    holding.evicted += len(found)
+    holding.watched += over
+    return found
+
+
+def reading(stored: Sequence[Stored]) -> Iterator[list[bytes]]:
+    """Chains in groups that are small enough to be read at a time."""
+    group: list[bytes] = []
+    batches = 0
+    for chain in stored:
+        if group and (batches + chain.batches > BATCHES or len(group) == CHAINS):
+            yield group
+            group, batches = [], 0
+        group.append(chain.chain_id)
+        batches += chain.batches
+    if group:
+        yield group
