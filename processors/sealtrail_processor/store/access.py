@@ -22,6 +22,7 @@ import yaml
 
 from sealtrail import resources
 from sealtrail.errors import ConfigurationError
+from sealtrail_processor.store import cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -96,6 +97,14 @@ class Names:
     def of(self, key: str) -> str:
         """The database that the matrix calls database, views or system."""
         return {"database": self.database, "views": self.views, "system": "system"}[key]
+
+    def twins(self, key: str) -> tuple[str, ...]:
+        """That database, and the one that a cluster has beside it with the same names."""
+        beside = {
+            "database": (f"{self.database}{cluster.ALL}",),
+            "views": (f"{self.views}{cluster.LOCAL}",),
+        }
+        return (self.of(key), *beside.get(key, ()))
 
 
 def load(path: Path | None = None) -> Matrix:
@@ -172,13 +181,24 @@ def filters(matrix: Matrix, user: User) -> dict[str, str]:
 
 
 def grants(matrix: Matrix, role: Role, names: Names) -> list[str]:
-    """The privileges of a role, as what stands between GRANT and TO."""
-    found = [text.format(database=names.database, views=names.views) for text in role.grants]
-    for privilege, tables in (("SELECT, SHOW", role.select), ("INSERT", role.insert)):
-        for key, listed in tables.items():
-            where = names.of(key)
-            chosen = [ALL] if listed == ALL else listed
-            found += [f"{privilege} ON {where}.{table}" for table in chosen]
+    """The privileges of a role, as what stands between GRANT and TO.
+
+    Whoever may read a table or view may do so in its twin on a cluster; inserts go to tables alone.
+    """
+    database, all_shards = names.twins("database")
+    views, local_views = names.twins("views")
+    found = [
+        text.format(database=database, all_shards=all_shards, views=views, local_views=local_views)
+        for text in role.grants
+    ]
+    for key, listed in role.select.items():
+        chosen = [ALL] if listed == ALL else listed
+        found += [
+            f"SELECT, SHOW ON {where}.{table}" for where in names.twins(key) for table in chosen
+        ]
+    for key, listed in role.insert.items():
+        chosen = [ALL] if listed == ALL else listed
+        found += [f"INSERT ON {names.of(key)}.{table}" for table in chosen]
     found += [f"SELECT ON system.{table}" for table in matrix.system_tables]
     return found
 

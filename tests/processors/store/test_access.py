@@ -165,6 +165,33 @@ def test_an_auditor_and_the_worker_see_everything(server: Server):
     assert seen(server, "sealtrail_writer", "sealtrail.events") == everything
 
 
+def test_the_same_users_make_a_cluster_and_read_it(server: Server):
+    # Of its databases (cluster.py); views stand for what reads other servers.
+    statements = [
+        "CREATE DATABASE sealtrail_all",
+        "CREATE DATABASE provenance_local",
+        "CREATE VIEW sealtrail_all.events AS SELECT * FROM sealtrail.events",
+        "CREATE VIEW sealtrail_all.payloads AS SELECT * FROM sealtrail.payloads",
+        "CREATE VIEW provenance_local.events AS SELECT * FROM sealtrail.committed_events",
+    ]
+    engine = "Distributed(nowhere, sealtrail, batches)"
+    statements.append(f"CREATE TABLE sealtrail_all.batches AS sealtrail.batches ENGINE = {engine}")
+    errors = [answer["error"] for answer in server.run("sealtrail_admin", statements)]
+    # The last is allowed, and finds no cluster.
+    assert errors[:-1] == [""] * (len(statements) - 1)
+    assert errors[-1].startswith("Code: 701"), errors[-1]
+    for table in ("sealtrail_all.events", "provenance_local.events"):
+        assert seen(server, "analyst", table) == seen(server, "analyst", "provenance.events")
+        assert seen(server, "auditor", table) == seen(server, "auditor", "provenance.events")
+    assert seen(server, "sealtrail_writer", "sealtrail_all.events")
+    for user, statement in (
+        ("analyst", "SELECT * FROM sealtrail_all.payloads"),
+        ("dashboard", "SELECT * FROM provenance_local.events"),
+        ("sealtrail_writer", "INSERT INTO sealtrail_all.events SELECT * FROM sealtrail.events"),
+    ):
+        assert server.run(user, [statement])[0]["error"].startswith(DENIED), (user, statement)
+
+
 def test_bounds_of_a_profile_hold(server: Server):
     answers = server.run(
         "analyst",
