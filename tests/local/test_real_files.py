@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sealtrail import resources
+from sealtrail.cli.main import run
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_local.real import fetch, java
 
@@ -57,6 +58,15 @@ def test_a_java_that_is_missing_or_too_old_is_named(tmp_path: Path):
 def test_a_missing_maven_is_named(tmp_path: Path):
     with pytest.raises(UnavailableError, match=r"Maven \(mvn\) is not installed"):
         java.maven("Kafka", {"PATH": str(tmp_path)})
+
+
+def test_embedded_brokers_are_never_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("SEALTRAIL_STATE_DIR", str(tmp_path))
+    assert run(["local", "up", "--embedded", "--brokers", "3"]) == 2
+    assert "is for --real" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def maven(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:

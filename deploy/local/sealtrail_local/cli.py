@@ -38,7 +38,9 @@ def local_command() -> None:
     default=None,
     help="Real servers with TLS, names and access lists, or without.",
 )
-@click.option("--brokers", type=click.Choice(["1", "3"]), help="How many Kafka brokers.")
+@click.option(
+    "--brokers", type=click.Choice(["1", "3"]), help="How many Kafka brokers; three are real ones."
+)
 @pass_output
 def up_command(
     output: Output, *, real: bool | None, secure: bool | None, brokers: str | None
@@ -54,6 +56,12 @@ def up_command(
         chosen["local_secure"] = "False"
     if brokers is not None:
         chosen["local_brokers"] = brokers
+        if brokers != "1":
+            if real is False:
+                raise click.UsageError(
+                    f"the embedded broker is one: --brokers {brokers} is for --real"
+                )
+            chosen.setdefault("local_servers", "real")
     settings = stack.up(_settings(chosen), output.remark)
     code = _show(output, settings)
     output.line(f"addresses and passwords: {envfile.path(settings)}")
