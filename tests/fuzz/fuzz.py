@@ -62,6 +62,8 @@ def fuzz(name: str, seconds: int) -> dict[str, Any]:
                 *(folder, *kept, f"-max_total_time={seconds}", f"-timeout={MOST_SECONDS}"),
                 *(f"-rss_limit_mb={MOST_MEMORY_MB}", f"-max_len={MOST_BYTES}"),
                 *("-print_final_stats=1", f"-artifact_prefix={CRASHES}/{name}-"),
+                # Slower than that hangs; what is slow on a busy machine is no find.
+                f"-report_slow_units={MOST_SECONDS}",
             ],
             cwd=HERE.parents[1],
             capture_output=True,
