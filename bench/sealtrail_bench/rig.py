@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from sealtrail import connections
 from sealtrail.cli import FINDINGS, OK
 from sealtrail.errors import UnavailableError
 from sealtrail.settings import CommonSettings, load
@@ -195,7 +196,12 @@ class Rig:
             "X-ClickHouse-Key": settings.store_password.get_secret_value(),
         }
         answer = httpx.post(
-            settings.store_url, content=body, headers=headers, timeout=300, trust_env=False
+            settings.store_url,
+            content=body,
+            headers=headers,
+            timeout=300,
+            trust_env=False,
+            verify=connections.store_context(settings),
         )
         if answer.status_code != httpx.codes.OK:
             raise UnavailableError(f"the store refuses: {answer.text[:300]}")

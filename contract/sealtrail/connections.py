@@ -157,20 +157,29 @@ def registry(settings: CommonSettings, identity: str) -> dict[str, Any]:
     return found
 
 
+def store_context(settings: CommonSettings) -> ssl.SSLContext:
+    """Whom a client of the store believes: the CAs that the settings name, or the system's.
+
+    Raises:
+        ConfigurationError: they cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.store_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"the store's CAs cannot be read: {error}", hint="check SEALTRAIL_STORE_CA_FILE"
+        ) from None
+
+
 def store_ca(settings: CommonSettings) -> str | None:
-    """The file with the CAs that sign the store; None for the system's.
+    """The file with the CAs that sign the store, for who reads it; None for the system's.
 
     Raises:
         ConfigurationError: it cannot be read.
     """
     if settings.store_ca_file is None:
         return None
-    try:
-        ssl.create_default_context(cafile=settings.store_ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"the store's CAs cannot be read: {error}", hint="check SEALTRAIL_STORE_CA_FILE"
-        ) from None
+    store_context(settings)
     return str(settings.store_ca_file)
 
 

@@ -1,112 +1,170 @@
-"""The store behind TLS: who writes and who asks believes the CA that is named, and no other."""
+"""The store of a secured stack: TLS alone, whom clients believe, another certificate."""
 
+import http.client
+import os
 import socket
 import ssl
-import threading
+import tempfile
+import time
+import warnings
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.conftest import Stack
+from tests.conftest import Stack, real_variables
 
-from sealtrail.errors import UnavailableError
+from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail.settings import load
 from sealtrail_audit import reader
 from sealtrail_audit.settings import AuditSettings
+from sealtrail_local import envfile, health, stack
+from sealtrail_local.certs import reload
 from sealtrail_local.certs.folder import Folder
+from sealtrail_local.settings import LocalSettings
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.store.client import StoreUnavailable
 from sealtrail_processor.store.opening import open_store
 
 DAY = timedelta(days=1)
+PATIENCE_S = 20.0
 
 
-def copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    for end in (source, target):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-
-
-def relay(raw: socket.socket, context: ssl.SSLContext, store: tuple[str, int]) -> None:
-    """One connection, its TLS taken off."""
-    with (
-        raw,
-        suppress(OSError),
-        context.wrap_socket(raw, server_side=True) as client,
-        socket.create_connection(store) as server,
-    ):
-        back = threading.Thread(target=copy, args=(server, client))
-        back.start()
-        copy(client, server)
-        back.join()
-
-
-def serve(listener: socket.socket, context: ssl.SSLContext, store: tuple[str, int]) -> None:
-    """As a proxy before ClickHouse, until the listener is closed."""
-    threads = []
-    while True:
+@pytest.fixture(scope="module")
+def secured() -> Iterator[Stack]:
+    """The store of a stack of real servers with --secure, without those."""
+    with tempfile.TemporaryDirectory(prefix="sealtrail-stack-") as name:
+        folder = Path(name)
+        variables = real_variables(folder) | {"SEALTRAIL_LOCAL_SECURE": "true"}
+        settings = envfile.with_passwords(load(LocalSettings, variables))
+        for place in ("run", "log"):
+            (folder / place).mkdir()
+        envfile.write(settings)
         try:
-            raw, _ = listener.accept()
-        except OSError:
-            break
-        threads.append(threading.Thread(target=relay, args=(raw, context, store)))
-        threads[-1].start()
-    for thread in threads:
-        thread.join()
+            stack.start(settings, "store")
+            env = {"SEALTRAIL_STATE_DIR": name, **envfile.variables(settings)}
+            yield Stack(env, folder)
+        finally:
+            stack.down(settings, print)
 
 
 @pytest.fixture
-def certs(tmp_path: Path) -> Folder:
-    found, now = Folder(tmp_path / "certs"), datetime.now(UTC).replace(microsecond=0)
-    found.init(now, DAY)
-    found.issue("store", ["127.0.0.1"], now, DAY)
-    return found
-
-
-@pytest.fixture
-def secured(stack: Stack, certs: Folder) -> Iterator[dict[str, str]]:
-    """Settings of the embedded store behind TLS."""
-    url = urlsplit(stack.env["SEALTRAIL_STORE_URL"])
+def place(secured: Stack) -> tuple[str, int]:
+    url = urlsplit(secured.env["SEALTRAIL_STORE_URL"])
+    assert url.scheme == "https"
     assert url.hostname is not None
     assert url.port is not None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certs.file("store"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener, context, (url.hostname, url.port)))
-        thread.start()
-        port = listener.getsockname()[1]
-        yield stack.env | {
-            "SEALTRAIL_STORE_URL": f"https://127.0.0.1:{port}",
-            "SEALTRAIL_STORE_CA_FILE": str(certs.bundle),
-        }
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    return url.hostname, url.port
 
 
-def test_writers_and_readers_come_by_tls(secured: dict[str, str]) -> None:
-    with closing(open_store(load(WorkerSettings, secured))) as store:
+def trusting(secured: Stack) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=secured.env["SEALTRAIL_STORE_CA_FILE"])
+
+
+def test_writers_and_readers_come_by_tls(secured: Stack) -> None:
+    with closing(open_store(load(WorkerSettings, secured.env))) as store:
         assert store.query("SELECT currentUser() != ''") == [(1,)]
-    with closing(reader.connect(load(AuditSettings, secured))) as asking:
+    with closing(reader.connect(load(AuditSettings, secured.env))) as asking:
         assert asking.answer("SELECT 1", {}, 0).rows == ((1,),)
+    # `sealtrail local status`, whose settings need not name the CA.
+    assert health.store(load(LocalSettings, secured.env)).startswith("ClickHouse ")
+
+
+def test_what_local_env_says_is_enough(secured: Stack) -> None:
+    alone = {"SEALTRAIL_STATE_DIR": str(secured.state_dir)}
+    with closing(open_store(load(WorkerSettings, alone))) as store:
+        assert store.query("SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize("ca", ["another", "the system's"])
 def test_a_store_that_no_trusted_ca_signed_gets_no_password(
-    secured: dict[str, str], ca: str, tmp_path: Path
+    secured: Stack, ca: str, tmp_path: Path
 ) -> None:
     other = Folder(tmp_path / "other")
     other.init(datetime.now(UTC).replace(microsecond=0), DAY)
     theirs = {"SEALTRAIL_STORE_CA_FILE": str(other.bundle) if ca == "another" else ""}
     with (
-        closing(open_store(load(WorkerSettings, secured | theirs))) as store,
+        closing(open_store(load(WorkerSettings, secured.env | theirs))) as store,
         pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"),
     ):
         store.query("SELECT 1")
     with pytest.raises(UnavailableError, match="does not answer"):
-        reader.connect(load(AuditSettings, secured | theirs))
+        reader.connect(load(AuditSettings, secured.env | theirs))
+
+
+def test_who_speaks_plain_http_gets_nothing(secured: Stack, place: tuple[str, int]) -> None:
+    with socket.create_connection(place, timeout=PATIENCE_S) as plain:
+        plain.sendall(b"GET /ping HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        try:
+            said = plain.recv(65_536)
+        except ConnectionResetError:
+            said = b""
+    # At most TLS's own word for it: an alert.
+    assert said[:1] in {b"", b"\x15"}
+    assert b"HTTP" not in said
+    http_url = {"SEALTRAIL_STORE_URL": "http://{}:{}".format(*place), "SEALTRAIL_STORE_CA_FILE": ""}
+    with (
+        closing(open_store(load(WorkerSettings, secured.env | http_url))) as store,
+        pytest.raises(StoreUnavailable),
+    ):
+        store.query("SELECT 1")
+    with pytest.raises(SealtrailError):
+        reader.connect(load(AuditSettings, secured.env | http_url))
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"),
+    [
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+def test_old_tls_is_refused(
+    secured: Stack, place: tuple[str, int], version: ssl.TLSVersion, *, taken: bool
+) -> None:
+    context = trusting(secured)
+    # Or this side would not even offer it.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    connection = http.client.HTTPSConnection(*place, context=context, timeout=PATIENCE_S)
+    with closing(connection):
+        if not taken:
+            # With an alert or without: the server's event loop may close first.
+            with pytest.raises(OSError, match=r"PROTOCOL_VERSION|EOF|reset"):
+                connection.connect()
+            return
+        connection.request("GET", "/ping")
+        assert connection.getresponse().read() == b"Ok.\n"
+
+
+def test_another_certificate_is_shown_and_connections_stay(
+    secured: Stack, place: tuple[str, int]
+) -> None:
+    certs = Folder(secured.state_dir / "certs")
+    connection = http.client.HTTPSConnection(*place, context=trusting(secured), timeout=PATIENCE_S)
+    with closing(connection):
+        connection.request("GET", "/ping")
+        assert connection.getresponse().read() == b"Ok.\n"
+        before = connection.sock
+        [held] = [i for i in certs.issued(datetime.now(UTC)) if i.name == "store"]
+        fresh = certs.renew(held, datetime.now(UTC).replace(microsecond=0))
+        deadline = time.monotonic() + PATIENCE_S
+        while (seen := reload.shown(*place)) != fresh.certificate:
+            assert seen == held.certificate
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        connection.request("GET", "/ping")
+        assert connection.getresponse().read() == b"Ok.\n"
+        assert connection.sock is before
+
+
+def test_sql_does_not_reach_the_key(secured: Stack) -> None:
+    file = secured.state_dir / "certs" / "issued" / "store.pem"
+    assert os.access(file, os.R_OK)
+    with pytest.raises(UnavailableError, match="Permission denied"):
+        health.ask_store(load(LocalSettings, secured.env), f"SELECT file('{file}')", PATIENCE_S)

@@ -83,4 +83,5 @@ def _path(settings: LocalSettings) -> str:
 
 def store(settings: LocalSettings) -> str:
     """The store's URL."""
-    return f"http://{HOST}:{settings.local_store_port}"
+    scheme = "https" if settings.local_secure else "http"
+    return f"{scheme}://{HOST}:{settings.local_store_port}"

@@ -54,7 +54,9 @@ def _embedded(settings: LocalSettings) -> tuple[Service, ...]:
 def _own(
     name: str, port_field: str, address: str, check: health.Check, settings: LocalSettings
 ) -> Service:
-    def launch(_settings: LocalSettings, _say: Say) -> Launch:
+    def launch(settings: LocalSettings, _say: Say) -> Launch:
+        if settings.local_secure:
+            secure.prepare_files(settings)
         return Launch((sys.executable, "-m", "sealtrail_local", name), {})
 
     return Service(name, port_field, (getattr(settings, port_field),), address, check, launch)

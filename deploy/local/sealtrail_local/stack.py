@@ -39,7 +39,7 @@ from sealtrail_local.settings import LocalSettings
 
 _POLL_S: Final = 0.1
 _LOG_TAIL: Final = 5
-_TRANSPORT: Final = ("kafka_", "registry_")
+_TRANSPORT: Final = ("kafka_", "registry_", "store_url", "store_ca_file")
 _PORT_WAIT_S: Final = 3.0
 
 
@@ -246,7 +246,7 @@ def environment(settings: LocalSettings) -> dict[str, str]:
 def _environment(settings: LocalSettings) -> dict[str, str]:
     """Of the processes: our settings as they are now; passwords only through the file.
 
-    So is how Kafka and the registry are reached: as they run now, not as they did before.
+    So is how the servers are reached: as they run now, not as they did before.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(common.PREFIX)}
     secret = common.secret_fields(LocalSettings)

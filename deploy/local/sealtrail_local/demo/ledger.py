@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from sealtrail import connections
 from sealtrail.errors import UnavailableError
 from sealtrail_local.demo.wire import Raw
 
@@ -49,7 +50,12 @@ class Ledger:
 
     def __init__(self, settings: LocalSettings) -> None:
         self._settings = settings
-        self._http = httpx.Client(base_url=settings.store_url, timeout=ASK_S, trust_env=False)
+        self._http = httpx.Client(
+            base_url=settings.store_url,
+            timeout=ASK_S,
+            trust_env=False,
+            verify=connections.store_context(settings),
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -49,7 +49,7 @@ def prepare_files(settings: LocalSettings) -> None:
     if not certs.bundle.exists():
         certs.init(now, _CA_LIFE)
     servers = [f"broker-{number}" for number in range(1, settings.local_brokers + 1)]
-    for name in (*servers, "registry", BOOTSTRAP):
+    for name in (*servers, "registry", "store", BOOTSTRAP):
         _issued(certs, name, _HOSTS if name != BOOTSTRAP else ())
 
 
@@ -84,6 +84,7 @@ def transport(settings: LocalSettings) -> dict[str, str]:
         "kafka_ca_file": str(certs.bundle),
         "registry_ca_file": str(certs.bundle),
         "registry_cert_file": by_name,
+        "store_ca_file": str(certs.bundle),
     }
     if settings.local_client_auth == "mtls":
         return found | {"kafka_security": "SSL", "kafka_cert_file": by_name}

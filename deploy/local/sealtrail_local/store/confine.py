@@ -5,9 +5,9 @@ keeps it from analysts; this keeps it, and whatever else an engine of a million 
 from everybody: the kernel refuses every path outside the list below and every outgoing TCP
 connection.
 
-Must be called before chDB is imported and before any thread starts, since it holds for the calling
-thread and what that thread starts later. Source: Documentation/userspace-api/landlock.rst of the
-kernel.
+Must be called before chDB is imported and before any thread starts that it shall hold for: it does
+for the calling thread and what that thread starts later. Source:
+Documentation/userspace-api/landlock.rst of the kernel.
 """
 
 import ctypes

@@ -12,6 +12,7 @@ from sealtrail import resources
 from sealtrail.errors import ConfigurationError
 from sealtrail_local.settings import LocalSettings
 from sealtrail_local.store import confine, engine
+from sealtrail_local.store.transport import Transport
 from sealtrail_local.store.users import Role, User
 
 _HOST: Final = "127.0.0.1"
@@ -28,10 +29,11 @@ def run(settings: LocalSettings) -> None:
         settings: with the passwords that `sealtrail local up` has generated.
 
     Raises:
-        ConfigurationError: no passwords.
+        ConfigurationError: no passwords, or no certificate in a secured stack.
         UnavailableError: the folder is in use, cannot be confined, or does not open.
     """
     users = _users(settings)
+    transport = _transport(settings)
     folder = settings.state_dir.resolve() / "store"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     backups = settings.state_dir.resolve() / "backups"
@@ -41,7 +43,7 @@ def run(settings: LocalSettings) -> None:
             folder, backups, resources.path("clickhouse"), settings.local_store_memory_mb << 20
         )
         _confine(settings, folder, backups)
-        _serve(settings, users, folder, configuration)
+        _serve(settings, users, folder, configuration, transport)
 
 
 def _users(settings: LocalSettings) -> dict[str, User]:
@@ -56,6 +58,16 @@ def _users(settings: LocalSettings) -> dict[str, User]:
                 hint="`sealtrail local up` generates the passwords",
             )
     return {user.name: user for user in users}
+
+
+def _transport(settings: LocalSettings) -> Transport | None:
+    if not settings.local_secure:
+        return None
+    from sealtrail_local.real import secure
+
+    transport = Transport(secure.certificates(settings).file("store"))
+    transport.watch()  # before the lock, which would keep it from the file
+    return transport
 
 
 def _confine(settings: LocalSettings, folder: Path, backups: Path) -> None:
@@ -87,7 +99,11 @@ def _code_paths() -> Iterable[Path]:
 
 
 def _serve(
-    settings: LocalSettings, users: dict[str, User], folder: Path, configuration: Path
+    settings: LocalSettings,
+    users: dict[str, User],
+    folder: Path,
+    configuration: Path,
+    transport: Transport | None,
 ) -> None:
     import uvicorn
 
@@ -122,6 +138,9 @@ def _serve(
             http="h11",
             h11_max_incomplete_event_size=_LONGEST_URL,
             loop="asyncio",  # never uvloop: see results.Pipe
+            ssl_context_factory=(lambda _config, _default: transport.context)
+            if transport
+            else None,
         )
     finally:
         store.close()
