@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
@@ -280,3 +281,27 @@ def test_heartbeats_of_strangers_are_forgotten_but_for_the_latest(
     stream.take(10)
     stream.timers.trim([stream.partition])
     assert [at[1] for at in stream.timers._heard] == [world.digest(str(n)) for n in (7, 8)]
+
+
+def test_continuations_in_any_order_are_found_when_nothing_is_held_between_messages() -> None:
+    point = Continues(chain_id("A"), 2, world.digest("A2"))
+    messages = [*chain("A", 4), *chain("D", 1, point), *chain("E", 1, point)]
+    found = set()
+    for order in list(permutations(messages))[::7]:
+        every, none = Stream(list(order)), Stream(list(order))
+        every.take(len(order))
+        for last in range(1, len(order) + 1):
+            none.take(last)
+            evict_all(none)
+        assert none.fates() == every.fates()
+        found.update(every.scene.codes())
+    assert found == {"FORK", "GAP_FILLED", "LATE"}
+
+
+def test_a_chain_comes_back_as_continued_though_what_continues_it_does_not() -> None:
+    point = Continues(chain_id("A"), 1, world.digest("A1"))
+    stream = Stream([*chain("A", 2), *chain("D", 1, point), *chain("A", 1)])
+    stream.take(3)
+    evict_all(stream)
+    stream.take(4)
+    assert [s.continued for s in stream.partition.chains.by_id.values()] == [point]
