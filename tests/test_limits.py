@@ -13,7 +13,7 @@ from sealtrail import avro_schema, batch, chain_state, event, records, statement
 from sealtrail_audit.settings import AuditSettings
 from sealtrail_local.settings import LocalSettings
 from sealtrail_processor.kafka import client, inflate
-from sealtrail_processor.linking import cycles, links, suspects
+from sealtrail_processor.linking import cycles, link_store, links, suspects
 from sealtrail_processor.pipeline import app
 from sealtrail_processor.quarantine import held
 from sealtrail_processor.reporting.metrics import Metrics
@@ -81,6 +81,7 @@ def shown(number: int) -> str:
         ("batch hashes", [chain_state.RECENT]),
         ("how long a parent", [links.GIVE_UP_WINDOWS]),
         ("findings that wait", [suspects.PENDING]),
+        ("suspects asked", [link_store.IDS]),
         ("search for", [cycles.NODES, cycles.PENDING]),
         ("alerts and copies", [client.QUEUE_KBYTES * 1024]),
         ("refused messages that are looked at", [held.PAGE, held.BYTES]),

@@ -76,10 +76,7 @@ class Suspects:
         if now - self._asked > 2_000_000:
             self._asked = now
             wanted = {prefix for *_, prefix in self._pending}
-            for chain_id, code in self._store.skewed().items():
-                prefix = ids.chain_prefix(chain_id)
-                if code == Code.AHEAD.value and prefix in wanted:
-                    self._skewed[prefix] = chain_id
+            self._skewed |= self._store.ahead(wanted - self._skewed.keys())
         waiting = []
         known: dict[Log, list[tuple[int, Finding, str]]] = {}
         arrivals: dict[Log, list[int]] = {}

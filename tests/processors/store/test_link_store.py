@@ -1,0 +1,62 @@
+"""What the linker asks of the real engine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.processors.store.making import NOW, Make
+
+from sealtrail import ids
+from sealtrail.findings import Code
+from sealtrail_processor.judging.model import Finding
+from sealtrail_processor.linking import link_store
+from sealtrail_processor.linking.link_store import LinkStore
+from sealtrail_processor.store import rows
+
+if TYPE_CHECKING:
+    import pytest
+
+    from sealtrail_processor.store.client import ClickHouseStore
+
+
+def test_chains_found_ahead_are_answered_if_they_were_asked_for(
+    store: ClickHouseStore, maker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_store, "IDS", 2)
+    ahead, behind = [os.urandom(32) for _ in range(20)], os.urandom(32)
+    # Shares the 80 bits that the engine compares with a chain that was never found AHEAD.
+    near = ahead[0][:10] + bytes([ahead[0][10] ^ 0x80]) + ahead[0][11:]
+    found = [
+        rows.finding_row(
+            maker().log,
+            number,
+            Finding(code, "a test's", chain, seq, None, chain, 90_000_000, 1_000_000),
+            tenant="default",
+            arrival=NOW,
+            origin="ingest",
+        )
+        for number, (code, chain) in enumerate(
+            [*((Code.AHEAD, chain) for chain in ahead), (Code.BEHIND_OR_DELAYED, behind)]
+        )
+        for seq in range(3)
+    ]
+    store.insert("findings", rows.FINDINGS, found, "found ahead")
+    asked = [*ahead[:5], behind, near, os.urandom(32)]
+    answers: list[int] = []
+    query = store.query
+
+    def counted(sql: str) -> list[tuple[object, ...]]:
+        got = query(sql)
+        answers.append(len(got))
+        return got
+
+    monkeypatch.setattr(store, "query", counted)
+    links = LinkStore(store)
+    assert links.ahead([ids.chain_prefix(chain) for chain in asked]) == {
+        ids.chain_prefix(chain): chain for chain in ahead[:5]
+    }
+    # One row a chain at most, whatever else was found.
+    assert len(answers) == 4
+    assert max(answers) <= 2
+    assert links.ahead([]) == {}
