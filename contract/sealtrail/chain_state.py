@@ -150,8 +150,22 @@ class ChainState:
         return batch_seq < self.next_batch or (below is not None and batch_seq <= below.last_batch)
 
     def needs_lookup(self, batch_seq: int) -> bool:
-        """Whether the hash of a batch is no longer in memory and must be asked of the store."""
-        return batch_seq not in self.recent and self.holds(batch_seq)
+        """Whether the hash of a batch is no longer in memory and must be asked of the store.
+
+        A fork that came later may be in memory where the batch that it contradicts is not.
+        """
+        known = self.recent.get(batch_seq, ())
+        return self.holds(batch_seq) and all(branch != self.main for _, branch in known)
+
+    def shed(self, keep: int) -> int:
+        """Leave hashes to the store but for the last ones; how many.
+
+        Of a number that the main branch does not hold yet nobody would ask: that stays.
+        """
+        old = [number for number in list(self.recent)[:-keep] if self.holds(number)]
+        for number in old:
+            del self.recent[number]
+        return len(old)
 
     def speaks(self, keys: Iterable[KeyRecord]) -> bool:
         """Whether keys (of a heartbeat) may speak for this chain's producer."""

@@ -60,6 +60,11 @@ class WorkerSettings(CommonSettings):
         le=10_000_000,
         description="chains of a partition in memory; others are read when a message names them",
     )
+    chain_hashes_max: int = Field(
+        default=200_000,
+        ge=1_000,
+        description="batch hashes of a partition's chains in memory; others are asked of the store",
+    )
     links_recent_events: int = Field(
         default=100_000, ge=0, description="events whose leaf hashes the linker keeps in memory"
     )

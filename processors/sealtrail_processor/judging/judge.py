@@ -106,10 +106,14 @@ def needed(examined: Iterable[Examined], chains: Chains) -> set[tuple[bytes, int
     keys = set()
     for item in examined:
         if isinstance(item.outcome, VerifiedBatch):
-            statement = item.outcome.statement
-            state = chains.by_id.get(statement.chain_id)
-            if state is not None and state.needs_lookup(statement.batch_seq):
-                keys.add((statement.chain_id, statement.batch_seq))
+            key = (item.outcome.statement.chain_id, item.outcome.statement.batch_seq)
+        elif isinstance(item.outcome, VerifiedHeartbeat):
+            key = (item.outcome.heartbeat.chain_id, item.outcome.heartbeat.batch_seq)
+        else:
+            continue
+        state = chains.by_id.get(key[0])
+        if state is not None and state.needs_lookup(key[1]):
+            keys.add(key)
     return keys
 
 
@@ -168,7 +172,7 @@ def judge(  # noqa: PLR0913 - all that the outcome is a function of
         if isinstance(outcome, VerifiedBatch):
             judged.append(_batch(item, outcome, trial, rules, stored))
         elif isinstance(outcome, VerifiedHeartbeat):
-            judged.append(_heartbeat(item, outcome, trial.chains))
+            judged.append(_heartbeat(item, outcome, trial.chains, stored))
         else:
             judged.append(_refused(item, outcome))
     return Flush(log, first_offset, tuple(judged))
@@ -257,7 +261,9 @@ def _previous_signed_at(state: ChainState | None, link: Link) -> int | None:
     return None
 
 
-def _heartbeat(item: Examined, verified: VerifiedHeartbeat, chains: Chains) -> Judged:
+def _heartbeat(
+    item: Examined, verified: VerifiedHeartbeat, chains: Chains, stored: Stored
+) -> Judged:
     beat = verified.heartbeat
     state = chains.by_id.get(beat.chain_id)
     findings: tuple[Finding, ...] = ()
@@ -265,7 +271,11 @@ def _heartbeat(item: Examined, verified: VerifiedHeartbeat, chains: Chains) -> J
         if not state.speaks(verified.keys):
             detail = f"heartbeat by a key of {verified.keys[0].producer[:100]!r}"
             return _refused(item, Refused(Code.KEY_NOT_AUTHORISED, 10, detail))
-        findings = _other_head(state, beat.batch_seq, beat.head)
+        known = (
+            *state.recent.get(beat.batch_seq, ()),
+            *stored.get((beat.chain_id, beat.batch_seq), ()),
+        )
+        findings = _other_head(state, beat.batch_seq, beat.head, {digest for digest, _ in known})
     return Judged(
         item.message,
         item.arrival.at,
@@ -277,11 +287,12 @@ def _heartbeat(item: Examined, verified: VerifiedHeartbeat, chains: Chains) -> J
     )
 
 
-def _other_head(state: ChainState, batch_seq: int, head: bytes) -> tuple[Finding, ...]:
+def _other_head(
+    state: ChainState, batch_seq: int, head: bytes, known: Collection[bytes]
+) -> tuple[Finding, ...]:
     """A producer that swears to another head than the batch we hold has signed both: a fork."""
-    known = state.recent.get(batch_seq, ())
-    if not known or any(digest == head for digest, _ in known):
+    if not known or head in known:
         return ()
-    heads = " and ".join([*sorted(digest.hex() for digest, _ in known), head.hex()])
+    heads = " and ".join([*sorted(digest.hex() for digest in known), head.hex()])
     detail = f"a heartbeat names another head than batch {batch_seq} that was accepted; {heads}"
     return (Finding(Code.FORK, detail, state.chain_id, batch_seq, None, state.chain_id),)

@@ -7,6 +7,8 @@ for longest are left to the store, and read again when a message names them (`Pa
   evicted chain is looked at by no timer. It goes only where such chains alone are twice as many as
   shall be held, and that is counted apart.
 - Some more than `most` are held before any is evicted, so that chains are not sorted at each look.
+- Of chains that are held, hashes of batches are left to the store where there are too many of them,
+  again of those first that were silent longest.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # Batches, and chains, that are read of the store in one go.
 BATCHES, CHAINS = 20_000, 1_000
+# Of a chain's last batches the hashes stay: these are what is sent twice.
+KEPT = 16
 
 
 @dataclass(slots=True)
@@ -30,9 +34,11 @@ class Holding:
 
     most: above it, and an eighth of it, chains are evicted; the others are counters: how many were,
     how many of them while time might still have found something about them, how many came back.
+    hashes: of batches, above which they are left to the store.
     """
 
     most: int
+    hashes: int = 200_000
     evicted: int = 0
     watched: int = 0
     recalled: int = 0
@@ -59,6 +65,22 @@ def surplus(chains: Chains, holding: Holding, pending: Callable[[ChainState], bo
     holding.evicted += len(found)
     holding.watched += over
     return found
+
+
+def hashes(chains: Chains) -> int:
+    """How many hashes of batches are held."""
+    return sum(len(state.recent) for state in chains.by_id.values())
+
+
+def shed(chains: Chains, holding: Holding) -> None:
+    """Leave hashes of batches to the store; nothing while there is room."""
+    held = hashes(chains)
+    if held <= holding.hashes:
+        return
+    for state in sorted(chains.by_id.values(), key=lambda state: state.last_arrival):
+        held -= state.shed(KEPT)
+        if held <= holding.hashes - holding.hashes // 8:
+            break
 
 
 def reading(stored: Sequence[Stored]) -> Iterator[list[bytes]]:

@@ -51,7 +51,7 @@ from sealtrail_processor.judging.ports import (
 from sealtrail_processor.judging.suspicion import Suspicion
 from sealtrail_processor.pipeline import arrivals
 from sealtrail_processor.pipeline.cutting import Caps, parts, runs
-from sealtrail_processor.pipeline.holding import Holding, reading, surplus
+from sealtrail_processor.pipeline.holding import Holding, reading, shed, surplus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -185,6 +185,7 @@ class Partition:
         for chain_ids in reading(wanted):
             found = self.ports.ledger.history(log, self.lives(), chain_ids)
             chains.recall(found.links, found.continued)
+            shed(chains, holding)
         if len(wanted) < len(stored):
             chains.evict(())
         return chains
@@ -202,7 +203,7 @@ class Partition:
         return [ours if life.log_id == ours.log_id else life for life in self._lives]
 
     def evict(self, pending: Callable[[ChainState], bool]) -> list[bytes]:
-        """Leave chains to the store if there are too many; those that were left to it.
+        """Leave chains and hashes to the store if there are too many; chains that were left to it.
 
         The caller holds `lock`.
 
@@ -212,6 +213,7 @@ class Partition:
         evicted = surplus(self.chains, self.ports.holding, pending)
         if evicted:
             self.chains.evict(evicted)
+        shed(self.chains, self.ports.holding)
         return evicted
 
     def _recall(self, examined: Sequence[Examined]) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail_processor.judging.model import finding_id
 from sealtrail_processor.judging.ports import LogChanged
+from sealtrail_processor.pipeline.holding import hashes
 from sealtrail_processor.pipeline.timers import Timers
 from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
 from sealtrail_processor.quarantine.held import Releaser
@@ -163,14 +164,15 @@ class Upkeep:
         future = self._in_flush_thread(self.look_around)
         while True:
             try:
-                found, held = future.result(timeout=UPKEEP_S)
+                found, chains, batches = future.result(timeout=UPKEEP_S)
                 break
             except TimeoutError:
                 if self._stop.is_set():
                     return
                 self.watch()
         self.tell(found)
-        self._metrics.chains.set(held)
+        self._metrics.chains.set(chains)
+        self._metrics.hashes.set(batches)
         self._count()
         logs = [p.log for p in list(self._partitions.values())]
         self._releaser.run(logs, self._outside.keys, self._rules)
@@ -206,8 +208,8 @@ class Upkeep:
             found.update(bytes(row[0]) for row in rows)
         return found
 
-    def look_around(self) -> tuple[Mapping[Log, list[Found]], int]:
-        """Findings that time makes, and how many chains are held; runs in the flush thread.
+    def look_around(self) -> tuple[Mapping[Log, list[Found]], int, int]:
+        """Findings that time makes, chains and hashes that are held; runs in the flush thread.
 
         Raises:
             LogChanged: the broker is another one now.
@@ -229,7 +231,8 @@ class Upkeep:
                 evicted = partition.evict(partial(self._timers.pending, number))
                 self._timers.evicted(number, evicted)
         self._timers.trim(open_partitions)
-        return found, sum(len(p.chains.by_id) for p in open_partitions)
+        held = [p.chains for p in open_partitions]
+        return found, sum(len(c.by_id) for c in held), sum(map(hashes, held))
 
     def _count(self) -> None:
         """Take what became of chains since the last look into the counters."""

@@ -104,7 +104,7 @@ class Worker:
             outside.marks.own,
         )
         self._busy = Busy(self.status)
-        self._holding = Holding(settings.chains_max)
+        self._holding = Holding(settings.chains_max, settings.chain_hashes_max)
         self._reports = Reports(
             outside.store,
             outside.publisher,

@@ -48,6 +48,9 @@ class Metrics:
             "sealtrail_assigned_partitions", "Partitions of this worker", registry=it
         )
         self.chains = Gauge("sealtrail_chains", "Chains held in memory", registry=it)
+        self.hashes = Gauge(
+            "sealtrail_chain_hashes", "Hashes of batches held in memory", registry=it
+        )
         self.evicted = Counter(
             "sealtrail_chains_evicted",
             "Chains that were left to the store; watched: time might still have found something",

@@ -121,7 +121,7 @@ class House:
 
     def look_around(self) -> None:
         """What the upkeep thread does at each turn, without its threads."""
-        found, _ = self.worker.upkeep.look_around()
+        found, _, _ = self.worker.upkeep.look_around()
         self.worker.upkeep.tell(found)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -118,12 +119,13 @@ class Stream:
 
     outcomes: list[Outcome]
     most: int = 10_000
+    hashes: int = 200_000
     step: int = 25 * SECOND
     scene: Scene = field(init=False)
     recorded: set[tuple[Code, bytes, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.scene = Scene(examine=self.examine, holding=Holding(self.most))
+        self.scene = Scene(examine=self.examine, holding=Holding(self.most, self.hashes))
         for number in range(len(self.outcomes)):
             self.scene.append(b"%d" % number, at=world.NOW + number * self.step)
         self.timers = Timers(WorkerSettings())
@@ -170,7 +172,7 @@ many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCh
 def test_messages_become_the_same_however_few_chains_are_held(
     stream: list[Outcome], most: int, data: st.DataObject
 ) -> None:
-    every, few = Stream(stream), Stream(stream, most)
+    every, few = Stream(stream), Stream(stream, most, data.draw(st.integers(0, 6)))
     broken = data.draw(st.sets(st.integers(0, len(stream) - 1), max_size=4))
     every.scene.ledger.broken = few.scene.ledger.broken = broken
     every.take(len(stream))
@@ -181,9 +183,30 @@ def test_messages_become_the_same_however_few_chains_are_held(
         few.scene.ledger.silent = 0
         if data.draw(st.integers(0, 9)) == 9:
             few.partition = few.scene.partition()
-        few.partition.evict(pending=lambda _: False)
+        with patch("sealtrail_processor.pipeline.holding.KEPT", 1):
+            few.partition.evict(pending=lambda _: False)
         assert len(few.partition.chains.by_id) <= most
     assert few.fates() == every.fates()
+
+
+def test_hashes_are_left_to_the_store_and_asked_of_it() -> None:
+    sent = chain("A", 40) + chain("B", 2)
+    bent = batch("A", 3, genesis=None, bend="bent")
+    other = VerifiedHeartbeat(
+        Heartbeat((), chain_id("A"), 5, world.digest("A5other"), world.NOW), (KEYS["orders"],)
+    )
+    stream = Stream([*sent, bent, sent[3], other, *sent], hashes=30, step=SECOND)
+    stream.take(42)
+    stream.partition.evict(pending=lambda _: False)
+    held = stream.partition.chains.by_id
+    assert [len(s.recent) for s in held.values()] == [16, 2]
+    stream.take(43)
+    # The fork is in memory now, what it contradicts is not: that is no fork when it comes again.
+    stream.take(45)
+    assert stream.scene.dispositions()[42:] == ["accepted", "duplicate", "heartbeat"]
+    assert stream.scene.codes() == ["FORK", "FORK"]
+    stream.take(len(stream.outcomes))
+    assert set(stream.scene.dispositions()[45:]) == {"duplicate"}
 
 
 @many
