@@ -171,6 +171,7 @@ COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 COMPOSE_ENV = deploy/compose/$(if $(CLUSTER),cluster,single).env
 # Never root: who calls make as root gets the user of sealtrail_local/compose.py.
 COMPOSE_UID := $(shell id -u | sed 's/^0$$/10001/')
+COMPOSE_GID := $(shell if [ "$$(id -u)" = 0 ]; then echo 10001; else id -g; fi)
 
 .PHONY: secrets
 secrets: $(READY) ## Make passwords and certificates for docker-compose.yml (deploy/secrets), or renew what is due
@@ -178,11 +179,11 @@ secrets: $(READY) ## Make passwords and certificates for docker-compose.yml (dep
 
 .PHONY: up
 up: secrets ## Start all in containers: Kafka, registry, ClickHouse, workers, Grafana (CLUSTER=1: three of each; ARGS="--scale worker=3")
-	SEALTRAIL_UID=$(COMPOSE_UID) $(COMPOSE) --env-file $(COMPOSE_ENV) up --build --detach $(ARGS)
+	SEALTRAIL_UID=$(COMPOSE_UID) SEALTRAIL_GID=$(COMPOSE_GID) $(COMPOSE) --env-file $(COMPOSE_ENV) up --build --detach $(ARGS)
 
 .PHONY: down
 down: ## Stop the containers; what they stored stays (CLUSTER=1 as for up)
-	SEALTRAIL_UID=$(COMPOSE_UID) $(COMPOSE) --env-file $(COMPOSE_ENV) down $(ARGS)
+	SEALTRAIL_UID=$(COMPOSE_UID) SEALTRAIL_GID=$(COMPOSE_GID) $(COMPOSE) --env-file $(COMPOSE_ENV) down $(ARGS)
 
 .PHONY: compose-check
 compose-check: $(READY) ## Check docker-compose.yml for every profile, and what it mounts

@@ -17,7 +17,8 @@ import yaml
 from prometheus_client import generate_latest
 
 from sealtrail_local import compose
-from sealtrail_local.certs.folder import Folder
+from sealtrail_local.certs.folder import Folder, read
+from sealtrail_local.certs.x509 import hosts_of
 from sealtrail_processor.reporting.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +61,7 @@ def config(request: pytest.FixtureRequest, checkout: Path) -> dict[str, Any]:
     done = subprocess.run(
         [*compose_command(), "--env-file", env_file, "config"],
         cwd=checkout,
-        env=clean | {"SEALTRAIL_UID": "10001"},
+        env=clean | {"SEALTRAIL_UID": "10001", "SEALTRAIL_GID": "10001"},
         capture_output=True,
         text=True,
         check=False,
@@ -217,19 +218,137 @@ def test_each_has_the_certificates_of_the_names_that_it_comes_under(config: dict
         assert {m for m in mounted[name] if m.startswith("/certs/")} == wanted
 
 
+def mounts(service: dict[str, Any]) -> dict[str, str]:
+    """What is mounted, by where."""
+    pairs = (
+        (v["target"], v["source"]) if isinstance(v, dict) else v.split(":")[1::-1]
+        for v in service.get("volumes", [])
+    )
+    return {str(target): str(source) for target, source in pairs}
+
+
+def stores(config: dict[str, Any]) -> dict[str, tuple[dict[str, Any], list[ET.Element]]]:
+    """Each ClickHouse server with its configuration files, in the order in which it reads them."""
+    return {
+        name: (
+            service,
+            [
+                ET.fromstring(Path(source).read_text())  # noqa: S314 - our own
+                for _, source in sorted(mounts(service).items())
+                if source.endswith(".xml")
+            ],
+        )
+        for name, service in config["services"].items()
+        if name.startswith("clickhouse-")
+    }
+
+
 def test_clickhouse_gets_all_that_its_configuration_asks_for(config: dict[str, Any]):
-    for name, service in config["services"].items():
-        if not name.startswith("clickhouse-"):
-            continue
-        asked = set()
-        for volume in service["volumes"]:
-            source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
-            if source.endswith(".xml"):
-                root = ET.fromstring(Path(source).read_text())  # noqa: S314 - our own
-                assert root.tag == "clickhouse"
-                asked |= {e.attrib["from_env"] for e in root.iter() if "from_env" in e.attrib}
+    for name, (service, files) in stores(config).items():
+        assert {root.tag for root in files} == {"clickhouse"}
+        asked = {
+            e.attrib["from_env"] for root in files for e in root.iter() if "from_env" in e.attrib
+        }
         assert asked
         assert asked <= service["environment"].keys(), name
+
+
+def test_every_client_of_the_store_comes_by_tls_and_believes_our_ca_alone(
+    config: dict[str, Any], checkout: Path
+):
+    services = config["services"]
+    ca = str(checkout / "deploy/secrets/certs/ca.pem")
+    ours = {n: s["environment"] for n, s in services.items() if s["image"] == "sealtrail:local"}
+    assert {"setup", "worker"} <= ours.keys()
+    for name, variables in ours.items():
+        assert variables["SEALTRAIL_STORE_URL"] == "https://clickhouse-1:8443", name
+        assert mounts(services[name])[variables["SEALTRAIL_STORE_CA_FILE"]] == ca, name
+    sources = yaml.safe_load(
+        (ROOT / "deploy/grafana/provisioning/datasources/sealtrail.yml").read_text()
+    )["datasources"]
+    [store] = [s for s in sources if s["type"] == "grafana-clickhouse-datasource"]
+    wanted = {"port": 8443, "protocol": "http", "secure": True, "tlsAuthWithCACert": True}
+    assert wanted.items() <= store["jsonData"].items()
+    assert "tlsSkipVerify" not in store["jsonData"]
+    found = re.fullmatch(r"\$__file\{(.*)\}", store["secureJsonData"]["tlsCACert"])
+    assert found is not None
+    assert mounts(services["grafana"])[found[1]] == ca
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    [job] = [j for j in jobs if j["job_name"] == "clickhouse"]
+    assert job["scheme"] == "https"
+    assert job["tls_config"].keys() == {"ca_file"}
+    assert mounts(services["prometheus"])[job["tls_config"]["ca_file"]] == ca
+    # Nobody else names the store, and nothing names it by http.
+    for file in ("docker-compose.yml", "deploy/grafana", "deploy/prometheus"):
+        files = [ROOT / file] if file.endswith(".yml") else (ROOT / file).rglob("*.yml")
+        for text in (f.read_text() for f in files):
+            assert not re.search(r"http://clickhouse|\b(8123|9004|9005|9009)\b", text), file
+
+
+def test_the_store_has_no_plain_port(config: dict[str, Any]):
+    # Those that the image's own configuration opens.
+    plain = {"http_port", "tcp_port", "interserver_http_port", "mysql_port", "postgresql_port"}
+    secure = {"https_port", "tcp_port_secure", "interserver_https_port"}
+    for name, (service, files) in stores(config).items():
+        top = [e for root in files for e in root if e.tag.endswith(("_port", "_port_secure"))]
+        assert {e.tag for e in top if e.get("remove") == "remove"} == plain, name
+        opened = {e.tag: e.text for e in top if e.get("remove") is None}
+        assert opened.keys() == (secure if config["profile"] == "cluster" else {"https_port"})
+        # The only others: metrics below a layer of TLS, and Keeper's.
+        for root in files:
+            assert root.find("./prometheus/port") is None
+            assert root.find("./grpc_port") is None
+            for module in root.iterfind("./protocols/*"):
+                assert (module.find("port") is not None) == (module.findtext("type") == "tls")
+        # Or ClickHouse serves them to anybody on https_port.
+        assert [r for r in files if r.find("./prometheus/handlers") is not None], name
+        published = service.get("ports", [])
+        target = [
+            (str(p["target"]) if isinstance(p, dict) else p.split(":")[-1]).removesuffix("/tcp")
+            for p in published
+        ]
+        assert target == ([opened["https_port"]] if name == "clickhouse-1" else [])
+        [_, check] = service["healthcheck"]["test"]
+        assert f"https://localhost:{opened['https_port']}/ping" in check
+        assert "http://" not in check
+
+
+def test_stores_reach_each_other_by_tls():
+    root = ET.fromstring((ROOT / "deploy/clickhouse/server/cluster.xml").read_text())  # noqa: S314 - our own
+    native, keeper = root.findtext("tcp_port_secure"), root.find("keeper_server")
+    replicas = root.findall(".//replica[host]")
+    assert len(replicas) == 3
+    assert {(r.findtext("port"), r.findtext("secure")) for r in replicas} == {(native, "1")}
+    assert keeper is not None
+    assert keeper.find("tcp_port") is None
+    assert keeper.findtext("./raft_configuration/secure") == "true"
+    nodes = root.findall("./zookeeper/node")
+    assert len(nodes) == 3
+    port = keeper.findtext("tcp_port_secure")
+    assert {(n.findtext("port"), n.findtext("secure")) for n in nodes} == {(port, "1")}
+    # Both at once are an error of the server's.
+    assert root.find("interserver_https_port") is not None
+    assert root.find("interserver_https_host") is not None
+    assert root.find("interserver_http_host") is None
+
+
+def test_a_store_reads_its_own_key_and_nobody_elses(config: dict[str, Any], checkout: Path):
+    group = compose.NOBODY if os.getuid() == 0 else os.getgid()
+    tls = ET.fromstring((ROOT / "deploy/clickhouse/server/tls.xml").read_text())  # noqa: S314 - our own
+    for name, (service, _) in stores(config).items():
+        assert service["user"] == "101:101"
+        assert [str(found) for found in service["group_add"]] == ["10001"]
+        folder = Path(mounts(service)["/certs"])
+        assert folder == checkout / "deploy/secrets/clickhouse" / name
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+        assert {file.name for file in folder.iterdir()} == {"server.pem", "ca.pem"}
+        for file in (folder, *folder.iterdir()):
+            assert file.stat().st_gid == group, file
+        asked = {tls.findtext(f"./openSSL/server/{k}File") for k in ("certificate", "privateKey")}
+        assert asked == {"/certs/server.pem"}
+        assert tls.findtext("./openSSL/client/caConfig") == "/certs/ca.pem"
+        certificate = read(folder / "server.pem").certificate
+        assert {name, "localhost"} <= set(hosts_of(certificate))
 
 
 # -- secrets ---------------------------------------------------------------------------------
@@ -240,7 +359,9 @@ def test_secrets_are_private_random_and_stay(tmp_path: Path):
     assert "worker.env" in compose.make(folder, NOW)
     before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     for file in before:
-        if file.name != "ca.pem":
+        if file.parent.parent.name == "clickhouse":
+            assert stat.S_IMODE(file.stat().st_mode) == 0o640, file
+        elif file.name != "ca.pem":
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     words = [f.read_text() for f in folder.glob("*.password")]
@@ -268,6 +389,9 @@ def test_certificates_are_renewed_when_half_of_their_life_is_over(tmp_path: Path
     assert names == {*compose.SERVERS, *compose.CLIENTS}
     assert compose.make(tmp_path, NOW + timedelta(days=14)) == []
     assert set(compose.make(tmp_path, NOW + timedelta(days=16))) == names
+    for name in compose.STORES:
+        copy = tmp_path / "clickhouse" / name / "server.pem"
+        assert copy.read_bytes() == Folder(tmp_path / "certs").file(name).read_bytes()
 
 
 # -- what looks on ---------------------------------------------------------------------------

@@ -3,12 +3,21 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from sealtrail import resources
+from sealtrail_local.certs.folder import Folder
 
 MAIN = """<clickhouse><users_config>{users}</users_config></clickhouse>"""
 # As a server ships it: a user of its own, into which users.d is merged.
@@ -83,3 +92,89 @@ def test_server_files(tmp_path: Path):
     assert found["filters"] == [["tenant IN ('default')"]]
     assert ["hot_cold", "cold"] in found["policies"]
     assert ["hot_cold", "hot"] in found["policies"]
+
+
+# -- TLS -------------------------------------------------------------------------------------
+
+ASK = """
+import chdb, sys
+connection = chdb.connect(sys.argv[1])
+print(connection.query(sys.argv[2], "CSV"), end="")
+connection.close()
+"""
+
+
+class Seven(BaseHTTPRequestHandler):
+    """Another server of the cluster, as far as a client sees it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(b"7\n")
+
+    do_HEAD = do_GET  # noqa: N815 - likewise
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - likewise
+        pass
+
+
+@contextmanager
+def serving(certificate: Path) -> Iterator[int]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    # A handshake that fails ends in a thread of the server's, which says nothing.
+    with ThreadingHTTPServer(("127.0.0.1", 0), Seven) as server:
+        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+    thread.join()
+
+
+def certificates(root: Path) -> Folder:
+    found, now = Folder(root), datetime.now(UTC).replace(microsecond=0)
+    found.init(now, timedelta(days=1))
+    for name, hosts in (("store", ["127.0.0.1"]), ("elsewhere", ["other"]), ("worker", [])):
+        found.issue(name, hosts, now, timedelta(days=1))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shown", "believed", "problem"),
+    [
+        ("store", "ours", ""),
+        ("store", "another", "certificate verify failed"),
+        ("worker", "ours", "certificate verify failed"),
+        ("elsewhere", "ours", "Unacceptable certificate"),
+    ],
+)
+def test_a_store_believes_servers_of_its_ca_by_their_name(
+    shown: str, believed: str, problem: str, tmp_path: Path
+) -> None:
+    cas = {name: certificates(tmp_path / name) for name in ("ours", "another")}
+    text = (resources.path("clickhouse") / "server" / "tls.xml").read_text()
+    assert "/certs/server.pem" in text
+    text = text.replace("/certs/ca.pem", str(cas[believed].bundle))
+    text = text.replace("/certs/server.pem", str(cas["ours"].file("store")))
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.d" / "tls.xml").write_text(text)
+    (tmp_path / "config.xml").write_text("<clickhouse/>")
+    with serving(cas["ours"].file(shown)) as port:
+        sql = f"SELECT * FROM url('https://127.0.0.1:{port}/', CSV, 'x Int8')"
+        target = f"{tmp_path}/db?config-file={tmp_path}/config.xml"
+        done = subprocess.run(
+            [sys.executable, "-c", ASK, target, f"{sql} SETTINGS http_max_tries = 1"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    if not problem:
+        assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
+    else:
+        assert done.returncode != 0
+        assert problem in done.stderr

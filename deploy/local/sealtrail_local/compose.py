@@ -4,6 +4,8 @@
   it adds what is missing and renews what is due.
 - Each file can be read by its owner alone. Containers get passwords as variables, which Compose
   reads from here; keys of certificates are mounted, which is why ours run as the same user.
+- ClickHouse is a user of its own: a folder for each server (clickhouse/NAME) holds a copy of its
+  key, which a group may read that nobody but that server's process is added to.
 """
 
 import hashlib
@@ -20,7 +22,8 @@ from sealtrail_local.real import kafka, secure
 
 STORE_USERS: Final = ("admin", "writer", "analyst", "auditor", "alerting", "dashboard")
 BROKERS: Final = ("kafka-1", "kafka-2", "kafka-3")
-SERVERS: Final = (*BROKERS, "registry")
+STORES: Final = ("clickhouse-1", "clickhouse-2", "clickhouse-3")
+SERVERS: Final = (*BROKERS, "registry", *STORES)
 CLIENTS: Final = ("bootstrap", "operator", "worker", "orders", "billing")
 CA_LIFE: Final = timedelta(days=365)
 LIFE: Final = timedelta(days=30)
@@ -66,10 +69,31 @@ def make(folder: Path, now: datetime) -> list[str]:
     made += _certificates(certs, (*SERVERS, *CLIENTS), now, CA_LIFE, LIFE)
     lives = secure.QUORUM_CA_LIFE, secure.QUORUM_LIFE
     made += [f"quorum/{name}" for name in _certificates(certs.quorum(), BROKERS, now, *lives)]
+    for name in STORES:
+        _shared(folder / "clickhouse" / name, certs, name)
     if os.getuid() == 0:
         for path in (folder, *folder.rglob("*")):
-            os.chown(path, NOBODY, 0)
+            os.chown(path, NOBODY, _group(folder, path))
     return made
+
+
+def _shared(place: Path, certs: Folder, name: str) -> None:
+    """What a store's server reads, as a folder: a mounted file would stay the old one for it."""
+    for path in (place.parent, place):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o750)
+    for file, source in (
+        (place / "server.pem", certs.file(name)),
+        (place / "ca.pem", certs.bundle),
+    ):
+        text = source.read_text(encoding="ascii")
+        if not file.exists() or file.read_text(encoding="ascii") != text:
+            _write(file, text, 0o640)
+
+
+def _group(folder: Path, path: Path) -> int:
+    """The group of a file when root makes it: docker-compose.yml adds ClickHouse to NOBODY's."""
+    return NOBODY if folder / "clickhouse" in (path, *path.parents) else 0
 
 
 def _password(folder: Path, name: str) -> str:
@@ -109,11 +133,15 @@ def _env(file: Path, values: Mapping[str, str]) -> bool:
     return True
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, text: str, mode: int = 0o600) -> None:
     fresh = file.with_name(f"{file.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as content:
         content.write(text)
+    # Before it has its name: a server may read it at once.
+    if os.getuid() == 0:
+        os.chown(fresh, NOBODY, NOBODY if mode & 0o070 else 0)
+    fresh.chmod(mode)
     fresh.replace(file)
 
 
