@@ -12,7 +12,6 @@ import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
-from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -127,13 +126,9 @@ def connect(settings: AuditSettings) -> ClickHouseReader:
         QueryError: it does not let us in.
         ConfigurationError: the file with its CAs cannot be read.
     """
-    url = urlsplit(settings.store_url)
     try:
         client = clickhouse_connect.get_client(
-            interface=url.scheme,
-            host=url.hostname,
-            port=url.port or (8443 if url.scheme == "https" else 8123),
-            proxy_path=url.path.strip("/"),
+            **connections.store_address(settings.store_url),
             username=settings.analyst_user,
             password=settings.analyst_password.get_secret_value(),
             ca_cert=connections.store_ca(settings),

@@ -17,7 +17,7 @@ from typing import Any
 
 import fastavro
 
-from sealtrail.errors import MalformedError
+from sealtrail.errors import MISSHAPEN, MalformedError
 
 MAX_SCHEMA_BYTES = 65_536
 MAX_SCHEMA_DEPTH = 32
@@ -28,13 +28,8 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # Their values are data or names, not definitions: nothing in them is a schema.
 _DATA = frozenset({"default", "symbols", "aliases"})
 _PARSE_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    OverflowError,
-    AttributeError,
+    *MISSHAPEN,
     IndexError,
-    RecursionError,
     fastavro.schema.SchemaParseException,
     fastavro.schema.UnknownType,
 )

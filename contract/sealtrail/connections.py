@@ -12,6 +12,7 @@ import ssl
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sealtrail.errors import ConfigurationError
 from sealtrail.identity import of_certificate, safe_name
@@ -155,6 +156,20 @@ def registry(settings: CommonSettings, identity: str) -> dict[str, Any]:
         password = settings.registry_password.get_secret_value()
         found["basic.auth.user.info"] = f"{settings.registry_username}:{password}"
     return found
+
+
+def store_address(url: str) -> dict[str, Any]:
+    """Where the store is, as arguments of clickhouse_connect's `get_client`.
+
+    Not `dsn`: of that the driver takes host and port, and speaks HTTP to an https URL.
+    """
+    parts = urlsplit(url)
+    return {
+        "interface": parts.scheme,
+        "host": parts.hostname,
+        "port": parts.port or (8443 if parts.scheme == "https" else 8123),
+        "proxy_path": parts.path.strip("/"),
+    }
 
 
 def store_context(settings: CommonSettings) -> ssl.SSLContext:

@@ -15,6 +15,10 @@
 Parsers of hostile bytes raise these and nothing else.
 """
 
+# What taking apart a document (JSON, YAML) raises that is not as it should be, numbers without end
+# and nesting without end among it.
+MISSHAPEN = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+
 
 class SealtrailError(Exception):
     """Base of all.

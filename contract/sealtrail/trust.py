@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from sealtrail import avro, dsse
 from sealtrail.errors import (
+    MISSHAPEN,
     ConfigurationError,
     KeyRefusedError,
     MalformedError,
@@ -88,14 +89,7 @@ class TrustRoot:
             )
             threshold, version = value["threshold"], value.get("version", 1)
             previous = bytes.fromhex(value.get("previous", ZERO.hex()))
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-            KeyRefusedError,
-        ) as error:
+        except (*MISSHAPEN, KeyRefusedError) as error:
             raise ConfigurationError(
                 f"trust root cannot be read: {error}", hint=ROOT_HINT
             ) from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealtrail import avro
-from sealtrail.errors import UnavailableError
+from sealtrail.errors import MISSHAPEN, UnavailableError
 from sealtrail.validate import event_subject
 from sealtrail_producer.files import write_private
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 COMPATIBILITY = "FULL_TRANSITIVE"
 _MOST = 2**31 - 1
 # What a file may raise that a failing disk has changed.
-_UNREADABLE = (OSError, ValueError, RecursionError)
+_UNREADABLE = (OSError, *MISSHAPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Registration:
         try:
             value = json.loads(self._cache.read_bytes())[self._key]
             return SchemaIds(int(value["batch"]), int(value["event"]))
-        except (*_UNREADABLE, KeyError, TypeError, OverflowError, UnavailableError):
+        except (*_UNREADABLE, UnavailableError):
             return None
 
     def _write(self, ids: SchemaIds) -> None:

@@ -140,7 +140,7 @@ class Line:
     def law(self) -> str:
         """All is there once, and the conservation law holds; in words."""
         found = conservation.check(self.pipeline.folder)
-        assert found.differences == []
+        assert found.differences == [], found.differences
         assert found.events == self.sent
         distinct = self.number("SELECT uniqExact(event_id) FROM provenance.events")
         assert distinct == self.sent

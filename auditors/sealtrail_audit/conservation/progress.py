@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import MISSHAPEN, ConfigurationError
 from sealtrail_audit.conservation.law import Place
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ def read(file: Path | None) -> dict[Place, Mark]:
             Place(str(e["log_id"]), str(e["topic"]), int(e["partition"])): _mark(e)
             for e in held["partitions"]
         }
-    except (
-        *(OSError, ValueError, OverflowError, RecursionError),
-        *(KeyError, TypeError, AttributeError),
-    ) as error:
+    except (OSError, *MISSHAPEN) as error:
         raise ConfigurationError(
             f"{file} is no state of an earlier run: {error}",
             hint="remove it to check everything from the start",

@@ -16,7 +16,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sealtrail.errors import MalformedError
+from sealtrail.errors import MISSHAPEN, MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,10 +93,7 @@ class Manifest:
                 tuple(Head(**row) for row in raw["chains"]),
                 int(raw["key_records"]),
             )
-        except (
-            *(ValueError, OverflowError, RecursionError),
-            *(TypeError, KeyError, AttributeError),
-        ) as error:
+        except MISSHAPEN as error:
             raise MalformedError(
                 f"this is no manifest: {error}", hint="make one with: sealtrail audit manifest FILE"
             ) from None

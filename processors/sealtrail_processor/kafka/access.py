@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import yaml
 
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import MISSHAPEN, ConfigurationError
 from sealtrail.validate import event_subject
 from sealtrail_processor.kafka.topics import filled
 
@@ -140,10 +140,7 @@ def read(text: str, settings: WorkerSettings) -> list[Role]:
     try:
         found = yaml.safe_load(filled(text, settings))["roles"]
         roles = [_role(name, one, settings.access_principals) for name, one in found.items()]
-    except (
-        *(yaml.YAMLError, ValueError, RecursionError),
-        *(KeyError, TypeError, AttributeError),
-    ) as error:
+    except (yaml.YAMLError, *MISSHAPEN) as error:
         raise ConfigurationError(
             f"the file of access is not understood: {error}",
             hint="compare it with deploy/kafka/access.yaml",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import MISSHAPEN, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,10 +93,7 @@ def read(text: str, settings: WorkerSettings) -> list[Topic]:
         found = yaml.safe_load(filled(text, settings))
         defaults = dict(found["defaults"])
         return [_topic({**defaults, **one}, defaults["config"]) for one in found["topics"]]
-    except (
-        *(yaml.YAMLError, ValueError, OverflowError, RecursionError),
-        *(KeyError, TypeError, AttributeError),
-    ) as error:
+    except (yaml.YAMLError, *MISSHAPEN) as error:
         raise ConfigurationError(
             f"the file of topics is not understood: {error}",
             hint="compare it with deploy/kafka/topics.yaml",

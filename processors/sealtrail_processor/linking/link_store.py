@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sealtrail import ids
 from sealtrail.findings import Verdict
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from sealtrail_processor.store.client import Store
+
+Name = TypeVar("Name", bytes, int)
 
 # A query with so many ids stays below ClickHouse's 256 KiB of SQL.
 IDS = 5_000
@@ -88,9 +90,8 @@ class LinkStore:
 
     def ahead(self, prefixes: Collection[int]) -> dict[int, bytes]:
         """Those of these chains that were found AHEAD, by their bits; no others are answered."""
-        wanted = sorted(prefixes)
         found: dict[int, bytes] = {}
-        for part in (wanted[i : i + IDS] for i in range(0, len(wanted), IDS)):
+        for part in _batches(prefixes):
             # Whole bytes of the 82 bits; what shares these and not the rest is sorted out below.
             names = ",".join({ids.chain_range(prefix)[0][:10].hex() for prefix in part})
             rows = self._store.query(
@@ -99,7 +100,7 @@ class LinkStore:
                 f"(SELECT unhex(arrayJoin(splitByChar(',', '{names}'))))"
             )
             found |= {ids.chain_prefix(bytes(chain)): bytes(chain) for (chain,) in rows}
-        return {prefix: found[prefix] for prefix in wanted if prefix in found}
+        return {prefix: found[prefix] for prefix in prefixes if prefix in found}
 
     def unsettled(
         self, topic: str, partition: int, since: int, limit: int
@@ -159,7 +160,11 @@ class LinkStore:
 
 
 def _parts(event_ids: Collection[bytes]) -> Iterable[list[bytes]]:
-    wanted = sorted({i for i in event_ids if len(i) == 16})
+    return _batches({i for i in event_ids if len(i) == 16})
+
+
+def _batches(names: Collection[Name]) -> Iterable[list[Name]]:
+    wanted = sorted(names)
     return (wanted[i : i + IDS] for i in range(0, len(wanted), IDS))
 
 

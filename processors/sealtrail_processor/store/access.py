@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 import yaml
 
 from sealtrail import resources
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import MISSHAPEN, ConfigurationError
 from sealtrail_processor.store import cluster
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def load(path: Path | None = None) -> Matrix:
         roles = {name: Role(name=name, **row) for name, row in raw["roles"].items()}
         users = [User(**row) for row in raw["users"]]
         matrix = Matrix(**{**raw, "roles": roles, "users": users})
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, yaml.YAMLError, *MISSHAPEN) as error:
         raise ConfigurationError(
             f"{path.name} is no access matrix: {error}",
             hint="compare it with deploy/clickhouse/access.yaml",

@@ -18,11 +18,11 @@ import logging
 import re
 import struct
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver import exceptions, httputil
 
+from sealtrail import connections
 from sealtrail.errors import SealtrailError, UnavailableError
 
 if TYPE_CHECKING:
@@ -185,13 +185,8 @@ class ClickHouseStore:
     ) -> None:
         self.database = database
         self._settings = QUORUM_SETTINGS if quorum else {}
-        parts = urlsplit(url)
         self._connect: dict[str, Any] = {
-            # Not `dsn`: of that the driver takes host and port, and speaks HTTP to an https URL.
-            "interface": parts.scheme,
-            "host": parts.hostname,
-            "port": parts.port or (8443 if parts.scheme == "https" else 8123),
-            "proxy_path": parts.path.strip("/"),
+            **connections.store_address(url),
             "username": user,
             "password": password,
             "autogenerate_session_id": False,

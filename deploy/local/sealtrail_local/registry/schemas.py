@@ -11,6 +11,7 @@ from typing import Any, Final
 from avro.errors import AvroException
 from avro.schema import Schema, make_avsc_object
 
+from sealtrail.errors import MISSHAPEN
 from sealtrail_local.registry.errors import INVALID_SCHEMA, RegistryError
 
 MAX_SCHEMA_BYTES: Final = 256 << 10
@@ -87,14 +88,7 @@ def parse(text: str) -> Schema:
             # It warns of logical types that it does not know; they are legal.
             warnings.simplefilter("ignore")
             return make_avsc_object(value)
-    except (
-        AvroException,
-        RecursionError,
-        TypeError,
-        KeyError,
-        ValueError,
-        AttributeError,
-    ) as error:
+    except (AvroException, *MISSHAPEN) as error:
         # Avro's parser leaks Python's own errors for values of unexpected types.
         raise RegistryError(INVALID_SCHEMA, f"Invalid schema: {error}") from error
 
