@@ -271,15 +271,15 @@ class Worker:
         found = self._world.broker.read(number, at, count)
         return [_Event(_Message(raw, number)) for raw in found]
 
-    async def _commit(self, groups: Mapping[int, Sequence[RawMessage]]) -> bool:
+    async def _commit(self, groups: Mapping[int, Sequence[RawMessage]]) -> set[int] | None:
+        work = [(self.partitions[n], m) for n, m in groups.items()]
         try:
-            self._together.process([(self.partitions[n], m) for n, m in groups.items()])
+            return self._together.process(work)
         except (LogChanged, SkippedMessages):
             raise
         except SealtrailError as error:
             self._world.note(f"partitions {sorted(groups)} wait: {error.message}")
-            return False
-        return True
+            return None
 
     async def _acknowledge(self, event: _Event) -> None:
         self._world.fault("acknowledge", done=False)

@@ -2,7 +2,8 @@
 
 Without Faust, so that whatever drives it (`app`, a simulation) keeps the one order that loses
 nothing: all of it is committed in the store before any of it is acknowledged, in the order of the
-log.
+log. What was dropped is not acknowledged: Faust counts by offset alone, and would tell the group of
+it as soon as the partition is ours again, before it was read again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from sealtrail_processor.judging.model import RawMessage
 
@@ -19,7 +20,7 @@ async def settle(
     events: Sequence[Any],
     generation: int,
     raw: Callable[[Any], RawMessage],
-    commit: Callable[[Mapping[int, Sequence[RawMessage]]], Awaitable[bool]],
+    commit: Callable[[Mapping[int, Sequence[RawMessage]]], Awaitable[Collection[int] | None]],
     acknowledge: Callable[[Any], Awaitable[object]],
 ) -> bool:
     """Commit messages, then acknowledge them.
@@ -28,19 +29,21 @@ async def settle(
         events: as the stream gives them, each with its `message`.
         generation: of the group: what was fetched before a rebalance is dropped, it is read again.
         raw: a message as a value of ours.
-        commit: commits messages by partition; False when the process stops before.
+        commit: commits messages by partition; the partitions whose messages are in the store now,
+            for some may have been taken away, or None when the process stops before.
         acknowledge: one event.
 
     Returns:
         Whether to go on; if not, nothing of this was acknowledged.
     """
+    ours = [event for event in events if event.message.generation_id == generation]
     groups: dict[int, list[RawMessage]] = {}
-    for event in events:
-        message = event.message
-        if message.generation_id == generation:
-            groups.setdefault(message.partition, []).append(raw(message))
-    if not await commit(groups):
+    for event in ours:
+        groups.setdefault(event.message.partition, []).append(raw(event.message))
+    committed = await commit(groups)
+    if committed is None:
         return False
-    for event in events:
-        await acknowledge(event)
+    for event in ours:
+        if event.message.partition in committed:
+            await acknowledge(event)
     return True

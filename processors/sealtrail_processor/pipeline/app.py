@@ -7,7 +7,8 @@ What was measured to lose nothing (docs/worker.md, "Faust"):
 - raw serializers: Faust acknowledges what it cannot decode;
 - reading begins at the store's cursor, whatever the group's own offset says: Faust seeks to the
   group's commit after each rebalance, so that very call is overridden;
-- messages that were fetched before a rebalance are dropped: they will be read again;
+- messages that were fetched before a rebalance are dropped, and not acknowledged: they will be read
+  again;
 - nothing is committed to the group while this member joins it;
 - the Cython build: the pure Python iterator acknowledges messages that it skips.
 """
@@ -178,12 +179,15 @@ async def _commit(app: faust.App, worker: Worker, stream: Any, lane: Lane) -> No
 
 async def _until_committed(
     app: faust.App, worker: Worker, generation: int, groups: Mapping[int, Sequence[RawMessage]]
-) -> bool:
-    """Process messages until they are committed; False when the application stops before."""
+) -> set[int] | None:
+    """Process messages until they are committed; None when the application stops before.
+
+    Those of partitions that were taken away are dropped; the others' are committed.
+    """
     pause = BACKOFF_S
     while not app.should_stop:
         try:
-            await asyncio.wrap_future(worker.in_lane(groups, generation))
+            committed = await asyncio.wrap_future(worker.in_lane(groups, generation))
         except (LogChanged, SkippedMessages) as error:
             log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state, no bug
             worker.leave(EXIT_FAILED)
@@ -199,10 +203,10 @@ async def _until_committed(
             worker.leave(EXIT_FAILED)
         else:
             worker.status.waiting = ""
-            return True
+            return committed
         await asyncio.sleep(pause)
         pause = min(pause * 2, BACKOFF_MAX_S)
-    return False
+    return None
 
 
 def _raw(message: Any) -> RawMessage:

@@ -286,8 +286,8 @@ class Partition:
             self.ports.mark.at(first, last)
             return self._judged(fresh, part, ())
 
-    def process(self, messages: Sequence[RawMessage]) -> None:
-        """Judge and commit messages in the order of the log; none when it was taken away.
+    def process(self, messages: Sequence[RawMessage]) -> bool:
+        """Judge and commit messages in the order of the log; False when it was taken away.
 
         Raises:
             SealtrailError: not all is committed; call again with the same messages.
@@ -295,19 +295,20 @@ class Partition:
         """
         with self.lock:
             if self.closed:
-                return
+                return False
             # The messages were fetched before this question: the same answer as at the start means
             # that they are of this log. (Before any is skipped: a new log begins at offset 0.)
             self.check_log()
             fresh = self._fresh(messages)
             if not fresh:
-                return
+                return True
             self.ports.refresh_keys()
             for run in runs(fresh):
                 self._check_holes(run)
                 for group in self.suspicion.groups(run):
                     with self.ports.mark.working(self.log, group[0].offset, group[-1].offset):
                         self._work(group)
+        return True
 
     def _fresh(self, messages: Sequence[RawMessage]) -> list[RawMessage]:
         """What is not committed, each message once: after a seek some come twice in one take."""

@@ -9,8 +9,8 @@ lanes do not wait for one another, those of one lane do.
 Why nothing is lost or doubled by it:
 - a partition is locked from being judged until that is committed or undone: nothing is ever judged
   on top of something that may still be taken back;
-- only when `process` has returned may the caller acknowledge, and it does so in the order of the
-  log, for each partition;
+- only when `process` has returned may the caller acknowledge, for the partitions that it names, in
+  the order of the log;
 - the group's rows are those that each partition would have written alone, with a commit each; where
   the store refuses the group's data, each is judged and written anew by itself.
 """
@@ -63,15 +63,19 @@ class Together:
         self._in_flush_thread = in_flush_thread
         self._mark = mark
 
-    def process(self, work: Work) -> None:
+    def process(self, work: Work) -> set[int]:
         """Judge and commit messages of some partitions of one topic.
+
+        Returns:
+            The partitions whose messages are committed: not those that were taken away.
 
         Raises:
             SealtrailError: not all is committed; call again with the same messages.
             LogChanged, SkippedMessages: do not call again.
         """
+        committed: set[int] = set()
         if not work:
-            return
+            return committed
         # All partitions are of one topic, and the messages were fetched before this question.
         work[0][0].check_log()
         receipts = self._receipts(work)
@@ -94,8 +98,10 @@ class Together:
             else:
                 for step in steps:
                     step.settle()
+                    committed.add(step.partition.log.partition)
         if alone:
-            self._in_flush_thread(_alone, alone).result()
+            self._in_flush_thread(_alone, alone, committed).result()
+        return committed
 
     def _receipts(self, work: Work) -> dict[Log, Mapping[int, int]]:
         asked = {
@@ -133,6 +139,7 @@ def _undo(steps: Sequence[Step]) -> None:
         step.undo()
 
 
-def _alone(work: Work) -> None:
+def _alone(work: Work, committed: set[int]) -> None:
     for partition, messages in work:
-        partition.process(messages)
+        if partition.process(messages):
+            committed.add(partition.log.partition)

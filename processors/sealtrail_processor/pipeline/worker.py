@@ -153,10 +153,12 @@ class Worker:
         """Run something that touches partitions, in order with everything else that does."""
         return self._flushing.submit(work, *args)
 
-    def in_lane(self, groups: Mapping[int, Sequence[RawMessage]], generation: int) -> Future[None]:
+    def in_lane(
+        self, groups: Mapping[int, Sequence[RawMessage]], generation: int
+    ) -> Future[set[int]]:
         """Judge and commit messages by partition; partitions of one call wait for one another.
 
-        The future's errors are those of `process_together`.
+        The future's answer and errors are those of `process_together`.
 
         Args:
             groups: messages by partition.
@@ -273,11 +275,16 @@ class Worker:
                 partition.closed = True
         self.status.ready = False
 
-    def process_together(self, groups: Mapping[int, Sequence[RawMessage]], generation: int) -> None:
+    def process_together(
+        self, groups: Mapping[int, Sequence[RawMessage]], generation: int
+    ) -> set[int]:
         """Judge and commit messages of some partitions; runs in a lane's thread.
 
         What was fetched in another generation than that in which the partition was taken over is
         dropped: it is read again.
+
+        Returns:
+            The partitions whose messages are committed, and may be acknowledged.
 
         Raises:
             SealtrailError: call again with the same messages (but see Partition.process).
@@ -289,7 +296,7 @@ class Worker:
             and partition.generation == generation
         ]
         with self._busy, self.metrics.flush_seconds.time():
-            self._together.process(work)
+            return self._together.process(work)
 
     def refresh_keys(self) -> None:
         """Read the keys topic to its end; runs in the flush thread."""

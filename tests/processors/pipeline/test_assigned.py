@@ -88,9 +88,9 @@ class House:
         """What Faust asks for at the end of a rebalance, and sometimes within one."""
         return self.worker.assign(world.TOPIC, [1], self.generation)
 
-    def process(self, messages: list[RawMessage]) -> None:
-        """Messages that were fetched now."""
-        self.worker.process_together({1: messages}, self.generation)
+    def process(self, messages: list[RawMessage]) -> bool:
+        """Messages that were fetched now; whether they may be acknowledged."""
+        return self.worker.process_together({1: messages}, self.generation) == {1}
 
     def check_tables(self) -> None:
         """As the store's own answer would be."""
@@ -197,8 +197,8 @@ def test_what_was_taken_away_is_not_processed(house: House) -> None:
     house.assign()
     messages = house.append(world.Producer().send())
     house.worker.revoke([1])
-    house.process(messages)
-    house.worker.process_together({7: messages}, house.generation)
+    assert not house.process(messages)
+    assert house.worker.process_together({7: messages}, house.generation) == set()
     assert house.ledger.flushes == []
 
 
@@ -207,19 +207,21 @@ def test_what_waits_behind_dropped_messages_is_dropped_with_them(house: House) -
     first, second = house.append(producer.send(), producer.send())
     house.assign()
     house.worker.revoke([1])
-    house.process([first])
+    assert not house.process([first])
     # Faust asks where to read in the middle of the rebalance, too.
     assert house.assign() == {1: 0}
     assert not house.worker.status.ready
-    house.process([second])
+    assert not house.process([second])
     before = house.worker.partitions[1]
     house.generation += 1
     assert house.assign() == {1: 0}
     # A lane that had the second in hand all the time has this partition in hand, too.
-    before.process([second])
-    house.worker.process_together({1: [second]}, house.generation - 1)
+    assert not before.process([second])
+    assert house.worker.process_together({1: [second]}, house.generation - 1) == set()
     assert house.ledger.flushes == []
-    house.process([first, second])
+    assert house.process([first, second])
+    # Handed over twice: they are in the store.
+    assert house.process([first, second])
     assert house.ledger.cursor(Log("cluster-1", world.TOPIC, 1)) == 2
 
 

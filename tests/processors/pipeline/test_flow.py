@@ -1,4 +1,4 @@
-"""Faust hands messages over once it was told where to read, and not before."""
+"""Faust hands messages over once it was told where to read, and acknowledges what is committed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
-from sealtrail_processor.pipeline.app import build_app
+from sealtrail_processor.kafka import consuming
+from sealtrail_processor.pipeline.app import _raw, _until_committed, build_app
 from sealtrail_processor.reporting.metrics import Status
 from sealtrail_processor.settings import WorkerSettings
 
@@ -29,6 +31,7 @@ class Worker:
         self.status = Status()
         self.asked: list[tuple[list[int], int]] = []
         self.answer: Future[dict[int, int]] | None = None
+        self.committed: set[int] = set()
 
     def revoke(self, numbers: Any) -> None:
         """Nothing to close here."""
@@ -41,6 +44,19 @@ class Worker:
 
     def assign(self) -> None:
         """Only its name is used."""
+
+    def in_lane(self, groups: dict[int, Any], _: int) -> Future[set[int]]:
+        """Messages of partitions that were taken away are dropped."""
+        done: Future[set[int]] = Future()
+        done.set_result(self.committed & set(groups))
+        return done
+
+
+class Event:
+    """What the stream hands over."""
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
 
 
 class Broker:
@@ -56,6 +72,8 @@ class Broker:
         self.consumer.assignment = lambda: self.assigned
         self.consumer.seek_wait = self._seek_wait
         self.consumer._commit = self._commit
+        # As it is once the agent has subscribed.
+        self.app.topics.acks_enabled_for = lambda _: True  # type: ignore[method-assign]
         self.group: dict[TP, int] = {}
 
     async def _nothing(self, *_: Any) -> None:
@@ -80,6 +98,31 @@ class Broker:
         """The end of a rebalance, as Faust's recovery has it."""
         await self.consumer.perform_seek()
         self.consumer.resume_flow()
+
+    def fetched(self, generation: int, *offsets: int) -> list[Event]:
+        """Messages of partition 0."""
+        at = TP(TOPIC, 0)
+        made = (
+            ConsumerMessage(
+                TOPIC, 0, offset, 1.0, 1, (), None, b"", None, tp=at, generation_id=generation
+            )
+            for offset in offsets
+        )
+        return [Event(message) for message in made]
+
+    async def settle(self, events: list[Event], generation: int) -> dict[TP, int]:
+        """What a lane does with its messages; what the group is told then."""
+        worker: Any = self.worker
+
+        async def commit(groups: Any) -> Any:
+            return await _until_committed(self.app, worker, generation, groups)
+
+        async def acknowledge(event: Event) -> None:
+            self.consumer.ack(event.message)
+
+        assert await consuming.settle(events, generation, _raw, commit, acknowledge)
+        await self.consumer.commit()
+        return self.group
 
     def flows(self) -> bool:
         """Whether messages may come."""
@@ -153,6 +196,41 @@ async def test_where_nothing_is_committed_nothing_is_acknowledged(broker: Broker
     await broker.resume()
     assert broker.flows()
     assert broker.group == {}
+
+
+async def test_what_is_committed_is_acknowledged(broker: Broker) -> None:
+    await broker.assign(1)
+    await broker.resume()
+    broker.worker.committed = {0}
+    assert await broker.settle(broker.fetched(1, 7, 8), 1) == {TP(TOPIC, 0): 9, TP(TOPIC, 1): 7}
+
+
+async def test_what_was_fetched_before_a_rebalance_is_not_acknowledged(broker: Broker) -> None:
+    await broker.assign(1)
+    await broker.resume()
+    events = broker.fetched(1, 7, 8)
+    await broker.revoke()
+    await broker.assign(2)
+    await broker.resume()
+    broker.worker.committed = {0}
+    # A lane that waited for the store comes to them now, or tries them again.
+    assert set((await broker.settle(events, 2)).values()) == {7}
+    broker.worker.committed = set()
+    assert set((await broker.settle(events, 1)).values()) == {7}
+    broker.worker.committed = {0}
+    assert (await broker.settle(broker.fetched(2, 7, 8), 2))[TP(TOPIC, 0)] == 9
+
+
+async def test_what_is_taken_away_meanwhile_is_not_acknowledged(broker: Broker) -> None:
+    await broker.assign(1)
+    await broker.resume()
+    await broker.revoke()
+    # Dropped, in the same generation: it is acknowledged to nobody, then or after the rebalance.
+    assert set((await broker.settle(broker.fetched(1, 7, 8), 1)).values()) == {7}
+    await broker.assign(2)
+    await broker.consumer.commit()
+    await broker.resume()
+    assert set((await broker.settle([], 2)).values()) == {7}
 
 
 class Member:

@@ -78,8 +78,8 @@ def ends(pair: Pair) -> list[tuple[int, int, int]]:
 
 def test_partitions_are_committed_each_by_itself_and_go_on() -> None:
     pair = Pair()
-    pair.together.process(pair.work(2))
-    pair.together.process(pair.work(1))
+    assert pair.together.process(pair.work(2)) == {1, 2}
+    assert pair.together.process(pair.work(1)) == {1, 2}
     assert ends(pair) == [(1, 0, 1), (2, 0, 1), (1, 2, 2), (2, 2, 2)]
     assert pair.scene.dispositions() == ["accepted"] * 6
     assert not any(part.lock.locked() for part in pair.parts)
@@ -100,7 +100,7 @@ def test_a_failed_commit_leaves_all_partitions_as_they_were() -> None:
 def test_data_that_the_store_refuses_cost_their_message_alone() -> None:
     pair = Pair()
     pair.scene.ledger.broken = {1}
-    pair.together.process(pair.work(3))
+    assert pair.together.process(pair.work(3)) == {1, 2}
     assert pair.scene.dispositions() == ["accepted", "quarantined", "accepted"] * 2
     assert ends(pair) == [(1, 0, 2), (2, 0, 2)]
 
@@ -115,7 +115,7 @@ def test_messages_that_are_more_than_a_flush_are_committed_in_several() -> None:
 def test_a_partition_that_was_taken_away_is_left_alone() -> None:
     pair = Pair()
     pair.parts[1].closed = True
-    pair.together.process(pair.work(2))
+    assert pair.together.process(pair.work(2)) == {1}
     assert ends(pair) == [(1, 0, 1)]
 
 
