@@ -210,7 +210,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         hurry.touch()
         sent = verdict.sent(feeders)
         team.settled()
-        pipeline.wait_for("drain", sent["events"], 600, team.members[0].process)
+        pipeline.wait_for_all(sent["events"], 600, team.members[0].process)
         team.say(f"{sent['events']} events are visible")
         figures = verdict.judge(pipeline, sent)
     figures |= {

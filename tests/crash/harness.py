@@ -181,3 +181,19 @@ class Pipeline:
                 raise Failed(f"{what}: {now} of {events} events after {timeout_s} s")
             time.sleep(0.5)
         return time.monotonic() - began
+
+    def wait_for_all(self, events: int, timeout_s: float, alive: subprocess.Popen[bytes]) -> float:
+        """Wait until so many events are visible and nothing in the log waits; seconds that it took.
+
+        What ends a chain holds no event, and may come a flush later than the last one that does: a
+        worker that is stopped between the two leaves it to the next, and the law calls it unread.
+        """
+        seconds = self.wait_for("drain", events, timeout_s, alive)
+        began = time.monotonic() - seconds
+        while waiting := conservation.behind(self.folder):
+            if alive.poll() is not None:
+                raise Failed(f"drain: the worker ended with {alive.returncode}, {waiting} wait")
+            if time.monotonic() - began > timeout_s:
+                raise Failed(f"drain: after {timeout_s} s messages of partitions wait: {waiting}")
+            time.sleep(0.5)
+        return time.monotonic() - began

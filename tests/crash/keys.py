@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from tests.crash import verdict
 from tests.crash.harness import PRODUCER, Failed, Pipeline
 from tests.crash.team import Team, instances
+from tests.scenarios import conservation
 
 from sealtrail.batch import SignedBatch, unframe
 from sealtrail.event import EntityRef, EventType
@@ -282,6 +283,7 @@ def judged(scenario: Scenario, sent: dict[str, int], options: argparse.Namespace
         "links": sent["links"] + scenario.acts,
     }
     scenario.wait("drained", lambda: scenario.pipeline.committed() >= total["events"], 300)
+    scenario.wait("read to the end", lambda: not conservation.behind(scenario.pipeline.folder), 300)
     figures = verdict.judge(scenario.pipeline, total)
     chains = scenario.pipeline.sql(
         "SELECT uniqExact(chain_id) AS chains, uniqExact(signers) AS keys FROM committed_batches "

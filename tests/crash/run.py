@@ -149,7 +149,7 @@ def feed(scenario: Scenario, half: str, each: int, *faults: Any) -> dict[str, in
         fault()
     hurry.touch()
     sent = verdict.sent(feeders)
-    scenario.pipeline.wait_for("drain", before + sent["events"], 300, scenario.worker)
+    scenario.pipeline.wait_for_all(before + sent["events"], 300, scenario.worker)
     scenario.say(f"half {half}: {sent['events']} events sent and visible")
     return sent
 

@@ -153,7 +153,7 @@ def load(team: Team, options: argparse.Namespace) -> dict[str, int]:
     enough.touch()
     sent = verdict.sent(feeders)
     team.settled()
-    drained = team.pipeline.wait_for("drain", sent["events"], 600, team.members[0].process)
+    drained = team.pipeline.wait_for_all(sent["events"], 600, team.members[0].process)
     team.say(f"{sent['events']} events are visible, {drained:.1f} s after the last was sent")
     return sent
 

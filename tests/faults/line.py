@@ -133,9 +133,9 @@ class Line:
             time.sleep(0.3)
 
     def drained(self, timeout_s: float = 300) -> None:
-        """Wait until all that was sent is visible, once."""
+        """Wait until all that was sent is visible, once, and nothing in the log waits."""
         assert self.worker is not None
-        self.pipeline.wait_for("drain", self.sent, timeout_s, self.worker)
+        self.pipeline.wait_for_all(self.sent, timeout_s, self.worker)
 
     def law(self) -> str:
         """All is there once, and the conservation law holds; in words."""

@@ -107,5 +107,6 @@ def test_c10_larger_than_may_be(line: Line, happened: Say) -> None:
     large = "FROM provenance.events WHERE activity IN ('large.step', 'small.step')"
     line.wait(lambda: line.number(f"SELECT count() {large}") == 2)
     line.sent += 2
+    line.drained()
     line.stop()
     happened(f"refused with a hint; what a broker refused was sent later; {line.law()}")

@@ -73,7 +73,8 @@ class Broker:
         self.consumer.seek_wait = self._seek_wait
         self.consumer._commit = self._commit
         # As it is once the agent has subscribed.
-        self.app.topics.acks_enabled_for = lambda _: True  # type: ignore[method-assign]
+        topics: Any = app.topics
+        topics.acks_enabled_for = lambda _: True
         self.group: dict[TP, int] = {}
 
     async def _nothing(self, *_: Any) -> None:
@@ -104,7 +105,7 @@ class Broker:
         at = TP(TOPIC, 0)
         made = (
             ConsumerMessage(
-                TOPIC, 0, offset, 1.0, 1, (), None, b"", None, tp=at, generation_id=generation
+                TOPIC, 0, offset, 1.0, 1, [], None, b"", None, tp=at, generation_id=generation
             )
             for offset in offsets
         )
