@@ -6,6 +6,7 @@ it (it may only be further by then), the end of the log again where the store se
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sealtrail_audit.conservation.broker import Broker, Side
-    from sealtrail_audit.conservation.law import Commit, Missing
+    from sealtrail_audit.conservation.law import Commit, Cover, Missing
 
 # Offsets and events of one range: a question stays within an analyst's memory and time.
 MOST_OFFSETS = 20_000
 MOST_EVENTS = 500_000
 # Holes of a log about which its broker is asked in one run.
 MOST_HOLES = 500
+# A commit and the end that readers are shown are written one after the other by the engine: within
+# this time the second has come, also on a disk that is busy.
+SHOWN_S, PAUSE_S = 5.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,9 @@ class Check:
             for a, b in covered.holes
         ]
         # Commits that came since `shown` was asked are not shown yet, and earlier ones must be.
-        if shown < covered.end and self._questions.ends().get(place, -1) < covered.end:
+        if shown < covered.end:
+            shown = self._shown(place, covered)
+        if shown < covered.end:
             detail = f"readers see up to {shown}, commits reach {covered.end}"
             found.append(Difference(Law.COMMITS, place, detail))
         lost = [c for c in covered.commits if c.lost]
@@ -119,6 +125,18 @@ class Check:
         for commits in law.windows(covered, after + 1, MOST_OFFSETS, MOST_EVENTS):
             clean = self._window(tally, commits, advance=clean)
         return tally
+
+    def _shown(self, place: Place, covered: Cover) -> int:
+        """The end that readers are shown, once it is that of the commits or should be.
+
+        Before it is, the views that are held against the tables lack the last commit's rows.
+        """
+        patience = time.monotonic() + (SHOWN_S if covered.commits else 0)
+        while True:
+            shown = self._questions.ends().get(place, -1)
+            if shown >= covered.end or time.monotonic() > patience:
+                return shown
+            time.sleep(PAUSE_S)
 
     def _window(self, tally: Tally, commits: Sequence[Commit], *, advance: bool) -> bool:
         """One range of offsets; whether everything up to its end is settled."""
