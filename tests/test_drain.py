@@ -12,11 +12,16 @@ from tests.crash.harness import Failed, Pipeline
 from tests.faults.line import Line
 from tests.scenarios import conservation
 
+from sealtrail_audit.conservation import law
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SENT = 1_200
+UNREAD = law.Difference(
+    law.Law.UNREAD, law.Place("here", "provenance.events", 1), "the log ends at 9"
+)
 
 
 class Visible(Pipeline):
@@ -64,3 +69,11 @@ def test_a_worker_that_ended_reads_no_more(line: Line) -> None:
 def test_what_is_never_read_is_named(line: Line) -> None:
     with pytest.raises(Failed, match=r"messages of partitions wait: \{0: 1\}"):
         line.drained(10)
+
+
+@pytest.mark.parametrize("line", [([], False)], indirect=True)
+def test_a_law_that_is_broken_says_which(monkeypatch: pytest.MonkeyPatch, line: Line) -> None:
+    found = law.Report(differences=[UNREAD])
+    monkeypatch.setattr(conservation, "check", lambda _: found)
+    with pytest.raises(AssertionError, match=r"^UNREAD .*/1 of log here: the log ends at 9"):
+        line.law()
