@@ -1,15 +1,13 @@
-"""The Faust application: the only module that imports Faust.
+"""The Faust application; this module and `member` are the only ones that import Faust.
 
 What was measured to lose nothing (docs/worker.md, "Faust"):
 - `noack()`, one agent with concurrency 1 that hands messages to lanes by partition; each lane
   acknowledges in the order of the log and only after the commit in the store; no exception leaves
   the agent's loop;
 - raw serializers: Faust acknowledges what it cannot decode;
-- reading begins at the store's cursor, whatever the group's own offset says: Faust seeks to the
-  group's commit after each rebalance, so that very call is overridden;
+- reading begins at the store's cursor, whatever the group's own offset says (`member`);
 - messages that were fetched before a rebalance are dropped, and not acknowledged: they will be read
   again;
-- nothing is committed to the group while this member joins it;
 - the Cython build: the pure Python iterator acknowledges messages that it skips.
 """
 
@@ -25,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import faust
 import faust._cython.streams
 import faust.transport._cython.conductor
-from faust.transport.drivers import aiokafka as driver
 
 from sealtrail import connections
 from sealtrail.errors import ConfigurationError, SealtrailError
@@ -34,6 +31,7 @@ from sealtrail_processor.judging.model import RawMessage
 from sealtrail_processor.judging.ports import LogChanged, SkippedMessages
 from sealtrail_processor.kafka import consuming, header_names
 from sealtrail_processor.pipeline.lane import Lane
+from sealtrail_processor.pipeline.member import BACKOFF_MAX_S, BACKOFF_S, transport
 from sealtrail_processor.pipeline.worker import EXIT_FAILED
 
 if TYPE_CHECKING:
@@ -47,9 +45,6 @@ log = logging.getLogger(__name__)
 
 # SIGTERM: what is under way may end for so long, then the process leaves; nothing is lost by it.
 GRACE_S = 7.0
-BACKOFF_S, BACKOFF_MAX_S = 0.1, 5.0
-# Of the time that Faust waits for an assignment, for we must be done or gone before.
-PATIENCE = 0.7
 
 
 def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
@@ -90,7 +85,7 @@ def build_app(settings: WorkerSettings, worker: Worker) -> faust.App:
         worker_redirect_stdouts=False,
     )
     app.sealtrail = worker
-    app.transport = _transport(app, settings, worker)
+    app.transport = transport(app, settings, worker)
     topic = app.topic(
         settings.topic,
         key_serializer="raw",
@@ -222,131 +217,6 @@ def _raw(message: Any) -> RawMessage:
         milliseconds * 1000,
         message.timestamp_type == 1,
     )
-
-
-class _Thread(driver.AIOKafkaConsumerThread):
-    """Faust's own, but silent while this member joins a group.
-
-    On one connection a commit that follows JoinGroup is judged behind it, and by then it is of the
-    generation before: ILLEGAL_GENERATION, on which aiokafka joins again. That stops all others, so
-    that their commits come too late as well, and so on: partitions stood for 20 to 80 s.
-    """
-
-    _joining = False
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        # What is handed over is committed in there, before JoinGroup is sent.
-        await super().on_partitions_revoked(revoked)
-        self._joining = True
-
-    async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
-        self._joining = False
-        await super().on_partitions_assigned(assigned, generation_id)
-
-    async def _commit(self, offsets: Mapping[Any, int]) -> bool:
-        # Of what is still ours the position is committed once we were told where to read.
-        return not self._joining and await super()._commit(offsets)
-
-
-def _transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> Any:
-    class Consumer(driver.Consumer):
-        """Begins where the store's commits end, and hands nothing over before it was told so.
-
-        Faust's own flows on while a worker that had no partitions gets some, and takes up again
-        when a rebalance begins while it still seeks for the one before: messages from before the
-        seek would come, be dropped by partitions that are not open yet, and those behind them not.
-        """
-
-        logger = logging.getLogger("faust.consumer")
-        # Between what was taken away and what is assigned next.
-        _rebalancing = True
-        # The generation in which it was told where to read.
-        _sought = -1
-
-        def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-            return _Thread(self, loop=self.loop, beacon=self.beacon)
-
-        async def on_partitions_revoked(self, revoked: Any) -> None:
-            self._rebalancing = True
-            self.stop_flow()
-            await super().on_partitions_revoked(revoked)
-
-        async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
-            self._rebalancing = False
-            self.stop_flow()
-            await super().on_partitions_assigned(assigned, generation_id)
-
-        def resume_flow(self) -> None:
-            if not self._rebalancing and self._sought == app.consumer_generation_id:
-                super().resume_flow()
-
-        async def seek_to_committed(self) -> Mapping[Any, int]:
-            """Seek to, and return, the store's cursor of each assigned partition.
-
-            Nothing while a rebalance is under way: it ends with an assignment, which asks again.
-            """
-            if self._rebalancing:
-                return {}
-            generation = app.consumer_generation_id
-            assigned = self.assignment()
-            numbers = [tp.partition for tp in assigned if tp.topic == settings.topic]
-            cursors = await _assigned(app, worker, settings.topic, numbers, generation)
-            offsets = {tp: cursors[tp.partition] for tp in assigned if tp.partition in cursors}
-            await self.seek_wait(offsets)
-            self._sought = generation
-            # What was committed by one who did not live to acknowledge it: Faust acknowledges with
-            # the next message alone, and feeders that pace themselves by the group would wait.
-            committed = {tp: offset for tp, offset in offsets.items() if offset}
-            if committed:
-                await self._commit(committed)
-            return offsets
-
-    class Transport(driver.Transport):
-        """Faust's own, with that consumer."""
-
-    Transport.Consumer = Consumer
-    return Transport(app.conf.broker_consumer, app)
-
-
-async def _assigned(
-    app: faust.App, worker: Worker, topic: str, numbers: Sequence[int], generation: int
-) -> dict[int, int]:
-    """Take over what was assigned in a generation; nothing once there is a later one."""
-    pause = BACKOFF_S
-    # Faust waits for so long, then goes on without having been told where to read: with partitions
-    # that are not loaded, whose messages would be skipped.
-    end = time.monotonic() + app.conf.broker_request_timeout * PATIENCE
-    while not app.should_stop:
-        if app.consumer_generation_id != generation:
-            return {}
-        try:
-            found: dict[int, int] = await asyncio.wrap_future(
-                worker.in_flush_thread(worker.assign, topic, numbers, generation)
-            )
-        except LogChanged as error:
-            log.error("%s; %s", error.message, error.hint)  # noqa: TRY400 - a known state, no bug
-            worker.leave(EXIT_FAILED)
-        except SealtrailError as error:
-            worker.status.waiting = error.message
-            log.warning("assignment waits: %s", error.message)
-            if time.monotonic() > end:
-                _give_up(worker)
-        except asyncio.CancelledError:
-            # A store that does not answer at all: Faust has stopped waiting.
-            if time.monotonic() > end and not app.should_stop:
-                _give_up(worker)
-            raise
-        else:
-            worker.status.waiting = ""
-            return found
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, BACKOFF_MAX_S)
-    raise asyncio.CancelledError
-
-
-def _give_up(worker: Worker) -> None:
-    log.error("partitions could not be taken over in time: leaving, to be started anew")
-    worker.leave(EXIT_FAILED)
 
 
 class _App(faust.App):

@@ -7,11 +7,17 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import CoordinatorLoadInProgressError
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from sealtrail_processor.kafka import consuming
 from sealtrail_processor.pipeline.app import _raw, _until_committed, build_app
+from sealtrail_processor.pipeline.worker import EXIT_FAILED
 from sealtrail_processor.reporting.metrics import Status
 from sealtrail_processor.settings import WorkerSettings
 
@@ -32,6 +38,10 @@ class Worker:
         self.asked: list[tuple[list[int], int]] = []
         self.answer: Future[dict[int, int]] | None = None
         self.committed: set[int] = set()
+        self.left: list[int] = []
+
+    def leave(self, status: int) -> None:
+        self.left.append(status)
 
     def revoke(self, numbers: Any) -> None:
         """Nothing to close here."""
@@ -266,3 +276,53 @@ async def test_a_member_that_joins_commits_nothing(broker: Broker) -> None:
     assert not await member.thread._commit({TP(TOPIC, 0): 6})
     await member.thread.on_partitions_assigned({TP(TOPIC, 0)}, 2)
     assert member.sent == [("stable", {0: 4}), ("handing over", {0: 5}), ("told", {0: 7})]
+
+
+class Refusing(GroupCoordinator):  # type: ignore[misc]
+    """A member's coordination, by itself, whose first attempts to join are refused."""
+
+    def __init__(self, refusals: int) -> None:
+        client: Any = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
+        subscription = SubscriptionState()
+        subscription.subscribe({TOPIC})
+        # As the fetcher does.
+        subscription.register_fetch_waiters(set())
+        self.refusals, self.joined = refusals, asyncio.Event()
+        super().__init__(client, subscription, assignors=(RoundRobinPartitionAssignor,))
+
+    async def ensure_coordinator_known(self) -> None:
+        """It is."""
+
+    async def ensure_active_group(self, *_: Any) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise CoordinatorLoadInProgressError
+        self.joined.set()
+        await self._closing
+
+
+async def test_a_member_that_was_refused_tries_again(broker: Broker) -> None:
+    refusing = Refusing(2)
+    thread = broker.consumer._thread
+    for _ in range(2):
+        await asyncio.sleep(0.01)
+        # Neither by itself, nor by what Faust does.
+        assert not refusing.joined.is_set()
+        thread.heed(refusing)
+        assert "GroupLoadInProgressError" in broker.worker.status.waiting
+    await asyncio.wait_for(refusing.joined.wait(), 5)
+    thread.heed(refusing)
+    assert broker.worker.left == []
+    await refusing.close()
+
+
+async def test_a_worker_leaves_when_coordination_has_ended(broker: Broker) -> None:
+    refusing = Refusing(0)
+
+    async def wrong(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    refusing.ensure_active_group = wrong  # type: ignore[method-assign]
+    await asyncio.wait([refusing._coordination_task])
+    broker.consumer._thread.heed(refusing)
+    assert broker.worker.left == [EXIT_FAILED]

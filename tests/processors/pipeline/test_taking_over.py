@@ -16,7 +16,8 @@ import pytest
 from mode.worker import exiting
 
 from sealtrail.errors import UnavailableError
-from sealtrail_processor.pipeline.app import _assigned, _served
+from sealtrail_processor.pipeline.app import _served
+from sealtrail_processor.pipeline.member import _assigned
 from sealtrail_processor.pipeline.worker import EXIT_FAILED
 from sealtrail_processor.reporting.metrics import Status
 
