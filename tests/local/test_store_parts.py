@@ -110,6 +110,19 @@ def test_long_values_are_staged(tmp_path: Path):
     body.data.close()
 
 
+def test_a_body_without_room_is_refused_as_a_server_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Its writes fail as those to a full disk do (full(4)), when it is closed as well.
+    monkeypatch.setattr(
+        "tempfile.TemporaryFile",
+        lambda **_: Path("/dev/full").open("r+b"),  # noqa: SIM115 - the caller's
+    )
+    for rows in (b"1,2\n", b"1,2\n" * 50_000):
+        with pytest.raises(Refused, match=r"No space left on device.*NOT_ENOUGH_SPACE"):
+            read(rows, "", b"INSERT INTO t FORMAT CSV", tmp_path, 65536)
+
+
 def test_damaged_bodies_are_refused(tmp_path: Path):
     for encoding in ("gzip", "deflate", "lz4", "zstd"):
         with pytest.raises(Refused, match="Code: 271"):

@@ -4,6 +4,8 @@ A pipe would be simpler, but a broken upload looks to its reader like the end of
 it would be inserted. Here the statement starts only when the whole body has arrived.
 """
 
+import contextlib
+import errno
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +15,7 @@ from typing import BinaryIO, Final, Protocol
 
 from sealtrail_local.store.errors import (
     CANNOT_DECOMPRESS,
+    NOT_ENOUGH_SPACE,
     NOT_IMPLEMENTED,
     SYNTAX_ERROR,
     TOO_MANY_BYTES,
@@ -25,6 +28,8 @@ HEAD_BYTES: Final = 64 << 10
 MAX_STATEMENT_BYTES: Final = 32 << 20
 # Decompressed. Far above a flush, far below what fills a disk.
 MAX_BODY_BYTES: Final = 2 << 30
+# Of a disk, of a quota, of a process's limit on files.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 Decode = Callable[[bytes], bytes]
 
@@ -116,13 +121,19 @@ async def receive(
         folder: where data are staged.
 
     Raises:
-        Refused: too long, or an INSERT that `split_insert` refuses.
+        Refused: too long, an INSERT that `split_insert` refuses, or no room for the data.
     """
     receiver = _Receiver(url_statement, folder)
     try:
         async for chunk in chunks:
             receiver.feed(decode(chunk))
         return receiver.finish()
+    except OSError as error:
+        receiver.drop()
+        if error.errno in _NO_ROOM:
+            detail = f"The disk of the store has no room for the body: {error.strerror}"
+            raise Refused(NOT_ENOUGH_SPACE, detail) from error
+        raise
     except BaseException:
         receiver.drop()
         raise
@@ -171,7 +182,9 @@ class _Receiver:
 
     def drop(self) -> None:
         if self._staged is not None:
-            self._staged.close()
+            # What it still holds is written first, which fails as before where there is no room.
+            with contextlib.suppress(OSError):
+                self._staged.close()
 
     def _stage(self, insert: InsertWithBody) -> None:
         # Unlinked from the start: a killed process leaves nothing behind.
