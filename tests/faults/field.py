@@ -218,6 +218,10 @@ class Field(Pipeline):
             return False
         return bool(said["assigned"]) and not said["waiting_for"]
 
+    def metrics(self, name: str) -> str:
+        """Of a worker, as Prometheus reads them."""
+        return httpx.get(f"http://127.0.0.1:{self.health[name]}/metrics", timeout=60).text
+
     def _readiness(self, name: str) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self.health[name]}/readyz"
         said: dict[str, Any] = httpx.get(url, timeout=10).json()
