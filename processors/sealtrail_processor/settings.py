@@ -5,9 +5,10 @@ docs/findings.md lists which setting belongs to which finding.
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sealtrail.settings import CommonSettings, Name
 
@@ -119,9 +120,21 @@ class WorkerSettings(CommonSettings):
     health_port: int = Field(
         default=18090, ge=0, le=65_535, description="port of /metrics, 0 takes a free one"
     )
+    health_cert_file: Path | None = Field(
+        default=None,
+        description="PEM of the certificate that /metrics and /healthz show, with its key if there"
+        " is no health_key_file: https, and no http",
+    )
+    health_key_file: Path | None = Field(default=None, description="PEM of that certificate's key")
     log_format: Literal["json", "console", "auto"] = Field(
         default="auto", description="auto: console at a terminal, else JSON"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="least severity that is logged"
     )
+
+    @model_validator(mode="after")
+    def _probes_are_whole(self) -> Self:
+        if self.health_key_file and not self.health_cert_file:
+            raise ValueError("SEALTRAIL_HEALTH_KEY_FILE needs SEALTRAIL_HEALTH_CERT_FILE")
+        return self

@@ -203,7 +203,8 @@ def test_certificates_of_controllers_are_listed_and_not_rotated(
         [ca] = one.trusted()
         assert not any(x509.signed_by(i.certificate, ca) for i in another.issued(folder.now()))
     listed = certs("list")
-    assert {"broker-1", "registry", "store", "bootstrap", "quorum/broker-1"} == listed.keys()
+    servers = {"broker-1", "registry", "apicurio", "store", "health", "quorum/broker-1"}
+    assert servers | {"bootstrap"} == listed.keys()
     assert {row["problem"] for row in listed.values()} == {""}
     assert "quorum/broker-1" not in certs("rotate", "--ca")
     assert quorum.file("broker-1").read_bytes() == before

@@ -227,6 +227,12 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
     return {str(target): str(source) for target, source in pairs}
 
 
+def mounted(service: dict[str, Any], file: str) -> str:
+    """What a service finds there: a file that is mounted, or one of a folder."""
+    folder, name = file.rsplit("/", 1)
+    return mounts(service).get(file) or f"{mounts(service)[folder]}/{name}"
+
+
 def stores(config: dict[str, Any]) -> dict[str, tuple[dict[str, Any], list[ET.Element]]]:
     """Each ClickHouse server with its configuration files, in the order in which it reads them."""
     return {
@@ -272,12 +278,14 @@ def test_every_client_of_the_store_comes_by_tls_and_believes_our_ca_alone(
     assert "tlsSkipVerify" not in store["jsonData"]
     found = re.fullmatch(r"\$__file\{(.*)\}", store["secureJsonData"]["tlsCACert"])
     assert found is not None
-    assert mounts(services["grafana"])[found[1]] == ca
+    believed = str(checkout / "deploy/secrets/servers/{}/ca.pem")
+    assert mounted(services["grafana"], found[1]) == believed.format("grafana")
     jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
     [job] = [j for j in jobs if j["job_name"] == "clickhouse"]
     assert job["scheme"] == "https"
     assert job["tls_config"].keys() == {"ca_file"}
-    assert mounts(services["prometheus"])[job["tls_config"]["ca_file"]] == ca
+    place = mounted(services["prometheus"], job["tls_config"]["ca_file"])
+    assert place == believed.format("prometheus")
     # Nobody else names the store, and nothing names it by http.
     for file in ("docker-compose.yml", "deploy/grafana", "deploy/prometheus"):
         files = [ROOT / file] if file.endswith(".yml") else (ROOT / file).rglob("*.yml")
@@ -332,23 +340,218 @@ def test_stores_reach_each_other_by_tls():
     assert root.find("interserver_http_host") is None
 
 
-def test_a_store_reads_its_own_key_and_nobody_elses(config: dict[str, Any], checkout: Path):
-    group = compose.NOBODY if os.getuid() == 0 else os.getgid()
+def test_a_store_reads_what_is_mounted_for_it(config: dict[str, Any], checkout: Path):
     tls = ET.fromstring((ROOT / "deploy/clickhouse/server/tls.xml").read_text())  # noqa: S314 - our own
     for name, (service, _) in stores(config).items():
         assert service["user"] == "101:101"
         assert [str(found) for found in service["group_add"]] == ["10001"]
         folder = Path(mounts(service)["/certs"])
-        assert folder == checkout / "deploy/secrets/clickhouse" / name
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
-        assert {file.name for file in folder.iterdir()} == {"server.pem", "ca.pem"}
-        for file in (folder, *folder.iterdir()):
-            assert file.stat().st_gid == group, file
+        assert folder == checkout / "deploy/secrets/servers" / name
         asked = {tls.findtext(f"./openSSL/server/{k}File") for k in ("certificate", "privateKey")}
         assert asked == {"/certs/server.pem"}
         assert tls.findtext("./openSSL/client/caConfig") == "/certs/ca.pem"
-        certificate = read(folder / "server.pem").certificate
-        assert {name, "localhost"} <= set(hosts_of(certificate))
+
+
+# Where each server finds its folder, and under which name it is asked for.
+FOLDERS = {
+    **{name: ("/certs", name) for name in compose.STORES},
+    "apicurio": ("/certs", "apicurio"),
+    "objects": ("/certs", "objects"),
+    "prometheus": ("/certs", "prometheus"),
+    "grafana": ("/certs", "grafana"),
+    "worker": ("/health", "health"),
+}
+
+
+def test_each_server_reads_its_own_key_and_nobody_elses(config: dict[str, Any], checkout: Path):
+    group = compose.NOBODY if os.getuid() == 0 else os.getgid()
+    assert {name for _, name in FOLDERS.values()} == {*compose.FOLDERS}
+    ours = checkout / "deploy/secrets/servers"
+    for name, service in config["services"].items():
+        sources = {Path(source) for source in mounts(service).values() if "/servers" in source}
+        if name not in FOLDERS:
+            assert not sources, name
+            continue
+        target, host = FOLDERS[name]
+        folder = Path(mounts(service)[target])
+        assert {folder} == sources == {ours / host}
+        # Whoever is neither root nor who called make gets in by the group.
+        if service["user"].split(":")[0] != "10001":
+            assert [str(found) for found in service["group_add"]] == ["10001"], name
+        keys = {"private.key", "public.crt"} if name == "objects" else {"server.pem"}
+        assert {file.name for file in folder.iterdir()} == {"ca.pem", *keys}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+        for file in (folder, *folder.iterdir()):
+            assert file.stat().st_gid == group, file
+        bundle = (checkout / "deploy/secrets/certs/ca.pem").read_bytes()
+        assert (folder / "ca.pem").read_bytes() == bundle
+        text = b"".join((folder / key).read_bytes() for key in sorted(keys))
+        pair = read(checkout / f"deploy/secrets/certs/issued/{host}.pem")
+        assert text == pair.key_pem + pair.certificate_pem
+        assert {host, "localhost", "127.0.0.1"} <= set(hosts_of(pair.certificate))
+
+
+# -- every hop is under TLS ------------------------------------------------------------------
+
+SCHEME = re.compile(r"http://\S*")
+# Why it is no hop: the namespace of a Maven file that is mounted beside the configuration.
+NAMES = ("http://maven.apache.org/",)
+
+
+def test_nothing_is_asked_for_by_http(config: dict[str, Any]):
+    assert not SCHEME.findall(yaml.safe_dump(config["services"]))
+    looked = 0
+    for name, service in config["services"].items():
+        for target, source in mounts(service).items():
+            if not source.startswith("/") or "/secrets/" in source:
+                continue
+            place = Path(source)
+            for file in [place] if place.is_file() else sorted(place.rglob("*")):
+                if file.is_file():
+                    looked += 1
+                    found = SCHEME.findall(file.read_text(encoding="utf-8"))
+                    assert not [u for u in found if not u.startswith(NAMES)], (name, target, file)
+    assert looked > 20
+
+
+def test_every_health_check_that_speaks_http_verifies_the_server(
+    config: dict[str, Any], checkout: Path
+):
+    """Those that do not: a broker's port is open; producers' processes live."""
+    checked, ours = set(), checkout / "deploy/secrets/certs/ca.pem"
+    for name, service in config["services"].items():
+        if name in ENDING:
+            continue
+        words = " ".join(service["healthcheck"]["test"])
+        if "://" not in words:
+            assert "nc -z" in words or "/proc" in words, name
+            continue
+        checked.add(name)
+        assert not re.search(r"http://|--insecure|-s?k\b|no-check|CERT_NONE", words), name
+        by_file = re.search(r"http\.config\.file=(\S+)", words)
+        if by_file:
+            said = yaml.safe_load(Path(mounted(service, by_file[1])).read_text())
+            assert said.keys() == {"tls_config"}
+            assert said["tls_config"].keys() == {"ca_file"}
+            ca = said["tls_config"]["ca_file"]
+        else:
+            found = re.search(r"(?:--cacert |--ca-certificate=|cafile=')([^\s']+)", words)
+            assert found is not None, name
+            ca = found[1]
+        assert Path(mounted(service, ca)).read_bytes() == ours.read_bytes(), name
+        host = re.search(r"https://(\w[\w.]*):", words)
+        assert host is not None
+        assert host[1] in {"localhost", "127.0.0.1"}
+    stores = {name for name in config["services"] if name.startswith("clickhouse-")}
+    assert (
+        checked == {"apicurio", "registry", "objects", "worker", "prometheus", "grafana"} | stores
+    )
+
+
+def properties(file: str) -> dict[str, str]:
+    lines = (ROOT / "deploy/registry" / file).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_gate_reaches_a_registry_that_serves_nothing_but_tls(config: dict[str, Any]):
+    registry, gate = (config["services"][name] for name in ("apicurio", "registry"))
+    given = registry["environment"]
+    files = given["QUARKUS_CONFIG_LOCATIONS"].split(",")
+    assert [file.rsplit("/", 1)[1] for file in files] == [
+        "application.properties",
+        "tls.properties",
+    ]
+    assert all(Path(mounted(registry, file)).exists() for file in files)
+    # That file itself is run on the real server: tests/real/test_access.py.
+    tls = properties("tls.properties")
+    assert tls["quarkus.http.insecure-requests"] == "disabled"
+    named = {tls[f"quarkus.{k}.tls-configuration-name"] for k in ("http", "management")}
+    store = {tls[f"quarkus.tls.{n}.key-store.pem.0.{k}"] for n in named for k in ("cert", "key")}
+    assert store == {"${REGISTRY_CERTIFICATE}"}
+    assert given["REGISTRY_CERTIFICATE"] == "/certs/server.pem"
+    host, port = gate["environment"]["GATE_UPSTREAM"].split(":")
+    assert tls["quarkus.http.ssl-port"] == f"${{REGISTRY_PORT:{port}}}"
+    assert "REGISTRY_PORT" not in given
+    assert host == gate["environment"]["GATE_UPSTREAM_NAME"] == "apicurio"
+    text = (ROOT / "deploy/registry/gate.conf.template").read_text()
+    assert re.findall(r"^ *proxy_pass (.*);", text, re.MULTILINE) == ["https://${GATE_UPSTREAM}"]
+    for line in (
+        "proxy_ssl_verify on",
+        "proxy_ssl_trusted_certificate ${GATE_TRUST}",
+        "proxy_ssl_name ${GATE_UPSTREAM_NAME}",
+    ):
+        assert re.search(rf"^ *{re.escape(line)};", text, re.MULTILINE), line
+
+
+def test_the_volume_cold_is_an_s3_under_tls(config: dict[str, Any]):
+    objects = config["services"]["objects"]
+    [script] = objects["command"]
+    # Links, or it would not take in another certificate before its next start.
+    assert "ln -sf /certs/private.key /certs/public.crt /tmp/certs/\n" in script
+    assert "exec minio server --certs-dir /tmp/certs " in script
+    for name, (service, files) in stores(config).items():
+        asked = service["environment"]["COLD_S3_URL"]
+        assert asked == f"https://objects:9000/sealtrail/{name}/"
+        [disk] = [d for root in files for d in root.iterfind(".//disks/cold") if d.get("replace")]
+        assert disk.find("endpoint") is not None
+        client = [e for root in files for e in root.iterfind("./openSSL/client")]
+        assert [e.findtext("verificationMode") for e in client] == ["strict"]
+
+
+def test_prometheus_serves_and_scrapes_under_tls(config: dict[str, Any]):
+    service = config["services"]["prometheus"]
+    folder = Path(mounts(service)["/etc/prometheus"])
+    assert "--web.config.file=/etc/prometheus/web.yml" in service["command"]
+    web = yaml.safe_load((folder / "web.yml").read_text())
+    assert web == {
+        "tls_server_config": {
+            "cert_file": "/certs/server.pem",
+            "key_file": "/certs/server.pem",
+            "min_version": "TLS12",
+        }
+    }
+    jobs = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
+    assert {job["job_name"] for job in jobs} == {"worker", "clickhouse", "registry", "prometheus"}
+    issued = {name: {name, "localhost", "127.0.0.1"} for name in compose.SERVERS}
+    for job in jobs:
+        assert job["scheme"] == "https", job
+        assert job["tls_config"].keys() <= {"ca_file", "server_name"}
+        assert job["tls_config"]["ca_file"] == "/certs/ca.pem"
+        asked = {
+            target.rsplit(":", 1)[0]
+            for static in job.get("static_configs", [])
+            for target in static["targets"]
+        }
+        if "relabel_configs" in job:
+            [found] = job["relabel_configs"]
+            assert (found["target_label"], found["replacement"]) == ("__address__", "$1:9363")
+            asked |= {name for sd in job["dns_sd_configs"] for name in sd["names"]}
+        if "server_name" in job["tls_config"]:
+            asked = {job["tls_config"]["server_name"]}
+        assert asked, job
+        for host in asked:
+            assert any(host in hosts for hosts in issued.values()), host
+
+
+def test_workers_show_a_certificate_to_whoever_looks_after_them(config: dict[str, Any]):
+    service = config["services"]["worker"]
+    assert service["environment"]["SEALTRAIL_HEALTH_CERT_FILE"] == "/health/server.pem"
+    assert "/health" in mounts(service)
+
+
+def test_grafana_is_asked_and_asks_under_tls(config: dict[str, Any]):
+    service = config["services"]["grafana"]
+    given = service["environment"]
+    assert given["GF_SERVER_PROTOCOL"] == "https"
+    assert given["GF_SERVER_CERT_FILE"] == given["GF_SERVER_CERT_KEY"] == "/certs/server.pem"
+    assert given["GF_SECURITY_COOKIE_SECURE"] == "true"
+    sources = yaml.safe_load(
+        Path(mounts(service)["/etc/grafana/provisioning"], "datasources/sealtrail.yml").read_text()
+    )["datasources"]
+    [found] = [s for s in sources if s["type"] == "prometheus"]
+    assert found["url"] == "https://prometheus:9090"
+    assert found["jsonData"] == {"tlsAuthWithCACert": True}
+    assert found["secureJsonData"] == {"tlsCACert": "$__file{/certs/ca.pem}"}
 
 
 # -- secrets ---------------------------------------------------------------------------------
@@ -359,7 +562,7 @@ def test_secrets_are_private_random_and_stay(tmp_path: Path):
     assert "worker.env" in compose.make(folder, NOW)
     before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     for file in before:
-        if file.parent.parent.name == "clickhouse":
+        if file.parent.parent.name == "servers":
             assert stat.S_IMODE(file.stat().st_mode) == 0o640, file
         elif file.name != "ca.pem":
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -389,9 +592,10 @@ def test_certificates_are_renewed_when_half_of_their_life_is_over(tmp_path: Path
     assert names == {*compose.SERVERS, *compose.CLIENTS}
     assert compose.make(tmp_path, NOW + timedelta(days=14)) == []
     assert set(compose.make(tmp_path, NOW + timedelta(days=16))) == names
-    for name in compose.STORES:
-        copy = tmp_path / "clickhouse" / name / "server.pem"
-        assert copy.read_bytes() == Folder(tmp_path / "certs").file(name).read_bytes()
+    for name in compose.FOLDERS:
+        files = ("private.key", "public.crt") if name == "objects" else ("server.pem",)
+        copy = b"".join((tmp_path / "servers" / name / file).read_bytes() for file in files)
+        assert copy == Folder(tmp_path / "certs").file(name).read_bytes()
 
 
 # -- what looks on ---------------------------------------------------------------------------

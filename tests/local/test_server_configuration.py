@@ -3,18 +3,14 @@
 import json
 import os
 import shutil
-import ssl
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.local.serving import Answering, serving
 
 from sealtrail import resources
 from sealtrail_local.certs.folder import Folder
@@ -104,35 +100,10 @@ connection.close()
 """
 
 
-class Seven(BaseHTTPRequestHandler):
+class Seven(Answering):
     """Another server of the cluster, as far as a client sees it."""
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(b"7\n")
-
-    do_HEAD = do_GET  # noqa: N815 - likewise
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - likewise
-        pass
-
-
-@contextmanager
-def serving(certificate: Path) -> Iterator[int]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    # A handshake that fails ends in a thread of the server's, which says nothing.
-    with ThreadingHTTPServer(("127.0.0.1", 0), Seven) as server:
-        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-    thread.join()
+    body = b"7\n"
 
 
 def certificates(root: Path) -> Folder:
@@ -143,6 +114,14 @@ def certificates(root: Path) -> Folder:
     return found
 
 
+URL = "url('https://127.0.0.1:{}/', CSV, 'x Int8') SETTINGS http_max_tries = 1"
+S3 = (
+    "s3('https://127.0.0.1:{}/sealtrail/part', 'k', 's', CSV, 'x Int8')"
+    " SETTINGS s3_retry_attempts = 1"
+)
+
+
+@pytest.mark.parametrize("source", [URL, S3], ids=["url", "s3"])
 @pytest.mark.parametrize(
     ("shown", "believed", "problem"),
     [
@@ -153,7 +132,7 @@ def certificates(root: Path) -> Folder:
     ],
 )
 def test_a_store_believes_servers_of_its_ca_by_their_name(
-    shown: str, believed: str, problem: str, tmp_path: Path
+    shown: str, believed: str, problem: str, source: str, tmp_path: Path
 ) -> None:
     cas = {name: certificates(tmp_path / name) for name in ("ours", "another")}
     text = (resources.path("clickhouse") / "server" / "tls.xml").read_text()
@@ -163,11 +142,11 @@ def test_a_store_believes_servers_of_its_ca_by_their_name(
     (tmp_path / "config.d").mkdir()
     (tmp_path / "config.d" / "tls.xml").write_text(text)
     (tmp_path / "config.xml").write_text("<clickhouse/>")
-    with serving(cas["ours"].file(shown)) as port:
-        sql = f"SELECT * FROM url('https://127.0.0.1:{port}/', CSV, 'x Int8')"
+    with serving(Seven, cas["ours"].file(shown)) as port:
+        sql = f"SELECT * FROM {source.format(port)}"
         target = f"{tmp_path}/db?config-file={tmp_path}/config.xml"
         done = subprocess.run(
-            [sys.executable, "-c", ASK, target, f"{sql} SETTINGS http_max_tries = 1"],
+            [sys.executable, "-c", ASK, target, sql],
             capture_output=True,
             text=True,
             check=False,

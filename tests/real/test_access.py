@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import ssl
 import time
+import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -18,8 +22,9 @@ from tests.real.conftest import STRANGER, Secured
 from sealtrail import avro, resources
 from sealtrail.settings import load
 from sealtrail.validate import event_subject
+from sealtrail_local import addresses, health
 from sealtrail_local.certs import folder, x509
-from sealtrail_local.real import kafka
+from sealtrail_local.real import kafka, secure
 from sealtrail_local.settings import LocalSettings
 from sealtrail_processor.kafka import access as kafka_access
 from sealtrail_processor.kafka.access import OPERATIONS, Role
@@ -277,6 +282,70 @@ def test_strangers_to_the_registry_are_asked_who_they_are(secured: Secured, tmp_
         assert session.get(path).status_code == 400
         password = (secured.stack.state_dir / "scram" / "operator").read_text()
         assert session.get(path, auth=("operator", password)).status_code == 400
+
+
+def test_the_registry_itself_speaks_tls_alone_and_shows_its_name(secured: Secured) -> None:
+    local = load(LocalSettings, secured.stack.env)
+    assert addresses.registry_behind(local).startswith("https://")
+    assert health.registry(local).endswith(" subjects")
+    ports = listening(secured.stack.pid("registry"))
+    assert ports == {addresses.registry_port(local), management(secured)}
+    bundle = secure.certificates(local).bundle
+    for port in ports:
+        place = addresses.HOST, port
+        # At most TLS's own word for it: an alert.
+        said = plainly(place)
+        assert said[:1] in {b"", b"\x15"}
+        assert b"HTTP" not in said
+        for version, taken in (
+            (ssl.TLSVersion.TLSv1_1, False),
+            (ssl.TLSVersion.TLSv1_2, True),
+            (ssl.TLSVersion.TLSv1_3, True),
+        ):
+            assert shakes_hands(place, bundle, version) == taken, (port, version)
+
+
+def plainly(place: tuple[str, int]) -> bytes:
+    """What comes back to somebody who speaks plain HTTP."""
+    with socket.create_connection(place, timeout=30) as plain:
+        plain.sendall(b"GET /apis/ccompat/v7/subjects HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        try:
+            return plain.recv(65_536)
+        except ConnectionResetError:
+            return b""
+
+
+def shakes_hands(place: tuple[str, int], bundle: Path, version: ssl.TLSVersion) -> bool:
+    """Whether it shows the name by which the gate asks; other servers here do not have it."""
+    context = ssl.create_default_context(cafile=bundle)
+    # Or this side would not even offer it.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    with socket.create_connection(place, timeout=30) as plain:
+        try:
+            context.wrap_socket(plain, server_hostname=secure.REGISTRY).close()
+        except ssl.SSLCertVerificationError:
+            # It would have shaken them.
+            raise
+        except (ssl.SSLError, ConnectionResetError):
+            return False
+    return True
+
+
+def management(secured: Secured) -> int:
+    """The port that the registry has taken for its health and metrics, as its log says."""
+    log = (secured.stack.state_dir / "log" / "registry.log").read_text()
+    found = re.findall(r"Management interface listening on (\w+)://[\d.]+:(\d+)", log)
+    assert {scheme for scheme, _ in found} == {"https"}
+    return int(found[-1][1])
+
+
+def listening(pid: int) -> set[int]:
+    """The ports on which a process listens."""
+    connections = psutil.Process(pid).net_connections("tcp")
+    return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
 
 
 # -- names that do not fit ------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -20,6 +19,7 @@ from tests.conftest import free_ports
 from tests.real.conftest import COMMAND, Secured, wait
 
 from sealtrail.settings import load
+from sealtrail_local import addresses, health
 from sealtrail_local.certs import folder, reload
 from sealtrail_local.certs.folder import Folder
 from sealtrail_local.real import kafka, secure
@@ -50,31 +50,31 @@ def mutual(secured: Secured) -> dict[str, str]:
 
 
 @pytest.fixture
-def worker(mutual: dict[str, str], tmp_path: Path) -> Iterator[Path]:
+def health_port() -> int:
+    """Where the worker's probes are."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture
+def worker(mutual: dict[str, str], health_port: int, tmp_path: Path) -> Iterator[Path]:
     """A worker that shows a certificate; its log."""
-    [port] = free_ports(1)
+    local = load(LocalSettings, mutual)
     log = tmp_path / "worker.log"
     plain = {k: v for k, v in os.environ.items() if not k.startswith("SEALTRAIL_")}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*COMMAND, "worker"],
-            env={**plain, **mutual, "SEALTRAIL_HEALTH_PORT": str(port)},
+            env={**plain, **mutual, "SEALTRAIL_HEALTH_PORT": str(health_port)},
             stdout=out,
             stderr=out,
         )
     try:
-        wait(lambda: _ready(port), PATIENCE_S, "the worker is not ready")
+        ready = partial(health.worker, local, health_port)
+        wait(ready, PATIENCE_S, "the worker is not ready")
         yield log
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-
-
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 class Load(threading.Thread):
@@ -133,6 +133,7 @@ def test_everything_is_rotated_under_load_and_nothing_is_lost(
     secured: Secured,
     mutual: dict[str, str],
     worker: Path,
+    health_port: int,
     caplog: pytest.LogCaptureFixture,
     happened: Callable[[str], None],
 ) -> None:
@@ -155,6 +156,7 @@ def test_everything_is_rotated_under_load_and_nothing_is_lost(
                 before = taken()
                 rotate(secured, how)
                 wait(partial(both_since, before), PATIENCE_S, "not taken in")
+            see_the_rest(secured, health_port)
             lose_the_quorums_leader(secured)
         finally:
             load_.ended.set()
@@ -177,6 +179,28 @@ def test_everything_is_rotated_under_load_and_nothing_is_lost(
     # Late they may be: a broker was killed.
     assert {row["code"] for row in found} <= {"BEHIND_OR_DELAYED", "STALLED_CHAIN"}
     happened(f"{load_.emitted} events over three rotations, one of the CA: all stored once")
+
+
+def see_the_rest(secured: Secured, health_port: int) -> None:
+    """Whoever looks at a file now and then shows the newest certificate, too, and is believed."""
+    local = load(LocalSettings, secured.stack.env)
+    wanted = serials(secure.certificates(local))
+    places = {
+        secure.HEALTH: health_port,
+        secure.REGISTRY: addresses.registry_port(local),
+        "registry": local.local_registry_port,
+        "store": local.local_store_port,
+    }
+
+    def shown() -> bool:
+        return all(_serial(port) == wanted[name] for name, port in places.items())
+
+    wait(shown, PATIENCE_S, "an old certificate is shown")
+    assert health.worker(local, health_port)
+    assert health.registry(local)
+    assert health.gate(local)
+    # Through the gate, which believes the registry's new certificate.
+    secured.run("schemas", "register")
 
 
 def lose_the_quorums_leader(secured: Secured) -> None:

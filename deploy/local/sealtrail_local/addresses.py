@@ -74,7 +74,8 @@ def registry_port(settings: LocalSettings) -> int:
 
 def registry_behind(settings: LocalSettings) -> str:
     """The registry's URL without a gate between."""
-    return f"http://{HOST}:{registry_port(settings)}{_path(settings)}"
+    scheme = "https" if settings.local_secure else "http"
+    return f"{scheme}://{HOST}:{registry_port(settings)}{_path(settings)}"
 
 
 def _path(settings: LocalSettings) -> str:

@@ -4,8 +4,9 @@
   it adds what is missing and renews what is due.
 - Each file can be read by its owner alone. Containers get passwords as variables, which Compose
   reads from here; keys of certificates are mounted, which is why ours run as the same user.
-- ClickHouse is a user of its own: a folder for each server (clickhouse/NAME) holds a copy of its
-  key, which a group may read that nobody but that server's process is added to.
+- Servers that read their files again have a folder of their own (servers/NAME) with a copy of their
+  key. ClickHouse, Prometheus and Grafana are users of their own: a group may read it, to which
+  nobody but that server's process is added.
 """
 
 import hashlib
@@ -17,13 +18,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sealtrail_local.certs.folder import Folder
+from sealtrail_local.certs.folder import Folder, read
 from sealtrail_local.real import kafka, secure
 
 STORE_USERS: Final = ("admin", "writer", "analyst", "auditor", "alerting", "dashboard")
 BROKERS: Final = ("kafka-1", "kafka-2", "kafka-3")
 STORES: Final = ("clickhouse-1", "clickhouse-2", "clickhouse-3")
-SERVERS: Final = (*BROKERS, "registry", *STORES)
+# `registry` is the gate; `health` stands for every worker's probes.
+FOLDERS: Final = (*STORES, "apicurio", "objects", "prometheus", "grafana", "health")
+SERVERS: Final = (*BROKERS, "registry", *FOLDERS)
 CLIENTS: Final = ("bootstrap", "operator", "worker", "orders", "billing")
 CA_LIFE: Final = timedelta(days=365)
 LIFE: Final = timedelta(days=30)
@@ -69,8 +72,8 @@ def make(folder: Path, now: datetime) -> list[str]:
     made += _certificates(certs, (*SERVERS, *CLIENTS), now, CA_LIFE, LIFE)
     lives = secure.QUORUM_CA_LIFE, secure.QUORUM_LIFE
     made += [f"quorum/{name}" for name in _certificates(certs.quorum(), BROKERS, now, *lives)]
-    for name in STORES:
-        _shared(folder / "clickhouse" / name, certs, name)
+    for name in FOLDERS:
+        _shared(folder / "servers" / name, certs, name)
     if os.getuid() == 0:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, NOBODY, _group(folder, path))
@@ -78,22 +81,24 @@ def make(folder: Path, now: datetime) -> list[str]:
 
 
 def _shared(place: Path, certs: Folder, name: str) -> None:
-    """What a store's server reads, as a folder: a mounted file would stay the old one for it."""
+    """What a server reads, as a folder: a mounted file would stay the old one for it."""
     for path in (place.parent, place):
         path.mkdir(exist_ok=True)
         path.chmod(0o750)
-    for file, source in (
-        (place / "server.pem", certs.file(name)),
-        (place / "ca.pem", certs.bundle),
-    ):
-        text = source.read_text(encoding="ascii")
-        if not file.exists() or file.read_text(encoding="ascii") != text:
-            _write(file, text, 0o640)
+    pair = read(certs.file(name))
+    files = {"ca.pem": certs.bundle.read_bytes(), "server.pem": pair.key_pem + pair.certificate_pem}
+    if name == "objects":
+        # MinIO refuses a file that holds both.
+        del files["server.pem"]
+        files |= {"private.key": pair.key_pem, "public.crt": pair.certificate_pem}
+    for file, data in ((place / name, data.decode("ascii")) for name, data in files.items()):
+        if not file.exists() or file.read_text(encoding="ascii") != data:
+            _write(file, data, 0o640)
 
 
 def _group(folder: Path, path: Path) -> int:
-    """The group of a file when root makes it: docker-compose.yml adds ClickHouse to NOBODY's."""
-    return NOBODY if folder / "clickhouse" in (path, *path.parents) else 0
+    """The group of a file when root makes it: NOBODY's, to which docker-compose.yml adds users."""
+    return NOBODY if folder / "servers" in (path, *path.parents) else 0
 
 
 def _password(folder: Path, name: str) -> str:

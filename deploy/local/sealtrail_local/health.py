@@ -95,7 +95,8 @@ def registry(settings: LocalSettings) -> str:
     """
     url = f"{addresses.registry_behind(settings)}/subjects"
     try:
-        subjects = httpx.get(url, timeout=_TIMEOUT_S).raise_for_status().json()
+        answer = httpx.get(url, timeout=_TIMEOUT_S, verify=_trusting(settings))
+        subjects = answer.raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         raise UnavailableError(f"the registry does not answer: {error}") from error
     return f"{len(subjects)} subjects"
@@ -116,6 +117,17 @@ def gate(settings: LocalSettings) -> str:
     if code != httpx.codes.UNAUTHORIZED:
         raise ConfigurationError(f"the registry's gate answers a stranger with {code}, not 401")
     return "strangers are refused"
+
+
+def worker(settings: LocalSettings, port: int) -> bool:
+    """Whether the worker whose probes listen there is ready."""
+    scheme = "https" if settings.local_secure else "http"
+    url = f"{scheme}://{addresses.HOST}:{port}/readyz"
+    try:
+        answer = httpx.get(url, timeout=_TIMEOUT_S, verify=_trusting(settings), trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.OK
 
 
 def _trusting(settings: LocalSettings) -> ssl.SSLContext:

@@ -15,6 +15,7 @@ from sealtrail import connections
 from sealtrail.errors import ConfigurationError, ContractError, UnavailableError
 from sealtrail.identity import WORKER
 from sealtrail.records import Directory, TrustRoot
+from sealtrail.serving import ServerCertificate
 from sealtrail.settings import load
 from sealtrail_processor.judging.keys_reader import KeysReader
 from sealtrail_processor.kafka.client import KafkaPublisher, KafkaSide, KeysTopic
@@ -210,20 +211,37 @@ def run_with(settings: WorkerSettings, change: Callable[[Outside], Outside] | No
         _serve(settings, outside if change is None else change(outside), config)
 
 
+def _shown(settings: WorkerSettings) -> ServerCertificate | None:
+    if settings.health_cert_file is None:
+        return None
+    return ServerCertificate(
+        "the health endpoint",
+        settings.health_cert_file,
+        settings.health_key_file,
+        "check SEALTRAIL_HEALTH_CERT_FILE and SEALTRAIL_HEALTH_KEY_FILE",
+    )
+
+
 def _serve(settings: WorkerSettings, outside: Outside, config: dict[str, Any]) -> None:
     # Faust is heavy: whoever only lists the quarantine need not wait for it.
     from sealtrail_processor.pipeline import app as faust_app
 
+    certificate = _shown(settings)
     worker = Worker(settings, outside, os._exit)
     try:
         health = HealthServer(
-            settings.health_host, settings.health_port, worker.metrics, worker.status
+            settings.health_host,
+            settings.health_port,
+            worker.metrics,
+            worker.status,
+            certificate,
         )
     except OSError as error:
         raise ConfigurationError(
             f"port {settings.health_port} of {settings.health_host} is taken: {error}",
             hint="set SEALTRAIL_HEALTH_PORT to another one, or 0 for any",
         ) from None
-    log.info("health at http://%s:%d", settings.health_host, health.port)
+    scheme = "http" if certificate is None else "https"
+    log.info("health at %s://%s:%d", scheme, settings.health_host, health.port)
     with closing(health):
         faust_app.run(faust_app.build_app(settings, worker), worker, config, settings.log_level)

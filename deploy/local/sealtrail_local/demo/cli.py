@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 from sealtrail.errors import SealtrailError, UnavailableError
-from sealtrail_local import addresses
+from sealtrail_local import addresses, health
 from sealtrail_local.demo import repository, surroundings
 from sealtrail_local.demo.ledger import Ledger
 from sealtrail_local.demo.report import Report
@@ -125,19 +125,10 @@ def _open(
         report.command(*clients)
         stage.run(*clients)
     worker = stage.start(WORKER, "worker")
-    address = f"http://127.0.0.1:{variables['SEALTRAIL_HEALTH_PORT']}/readyz"
-    if not wait_until(lambda: _answers(address), stage.check, READY_S):
+    settings, port = surroundings.settings(variables), int(variables["SEALTRAIL_HEALTH_PORT"])
+    if not wait_until(lambda: health.worker(settings, port), stage.check, READY_S):
         raise UnavailableError("the worker is not ready", hint=f"see {stage.log(WORKER)}")
     return worker.pid
-
-
-def _answers(address: str) -> bool:
-    import httpx
-
-    try:
-        return httpx.get(address, timeout=2, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
 
 
 def _close(stage: Stage) -> None:

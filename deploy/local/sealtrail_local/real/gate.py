@@ -55,6 +55,7 @@ def launch(settings: LocalSettings, say: Say) -> Launch:
         "GATE_USERS": str(place / "users"),
         "GATE_RULES": str(place / "rules.conf"),
         "GATE_UPSTREAM": f"{addresses.HOST}:{addresses.registry_port(settings)}",
+        "GATE_UPSTREAM_NAME": secure.REGISTRY,
     }
     for name in ("nginx.conf", "gate.conf"):
         text = resources.path("registry", f"{name}.template").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from typing import Final
 
 from sealtrail import resources
 from sealtrail_local import addresses
-from sealtrail_local.real import fetch, java
+from sealtrail_local.real import fetch, java, secure
 from sealtrail_local.service import Launch, Say
 from sealtrail_local.settings import LocalSettings
 
@@ -33,11 +33,16 @@ def launch(settings: LocalSettings, say: Say) -> Launch:
         "-jar",
         str(files / "quarkus-run.jar"),
     )
+    configuration = [resources.path("registry", "application.properties")]
     variables = {
         "REGISTRY_HOST": addresses.HOST,
         "REGISTRY_PORT": str(addresses.registry_port(settings)),
         "REGISTRY_MANAGEMENT_PORT": "0",
         "REGISTRY_DATA": str(data),
-        "QUARKUS_CONFIG_LOCATIONS": str(resources.path("registry", "application.properties")),
     }
+    if settings.local_secure:
+        secure.prepare_files(settings)
+        configuration.append(resources.path("registry", "tls.properties"))
+        variables["REGISTRY_CERTIFICATE"] = str(secure.certificates(settings).file(secure.REGISTRY))
+    variables["QUARKUS_CONFIG_LOCATIONS"] = ",".join(map(str, configuration))
     return Launch(command, variables)

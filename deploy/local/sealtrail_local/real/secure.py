@@ -25,6 +25,9 @@ from sealtrail_local.real import commands
 from sealtrail_local.settings import LocalSettings
 
 BOOTSTRAP: Final = "bootstrap"
+# What stands in the certificate of the registry behind the gate, and in that of workers' probes.
+REGISTRY: Final = "apicurio"
+HEALTH: Final = "health"
 # Those of deploy/kafka/access.yaml that are no producers.
 ROLES: Final = (ADMIN, OPERATOR, WORKER, "auditor", "siem", "consumer")
 _CA_LIFE: Final = timedelta(days=30)
@@ -49,8 +52,12 @@ def prepare_files(settings: LocalSettings) -> None:
     if not certs.bundle.exists():
         certs.init(now, _CA_LIFE)
     servers = [f"broker-{number}" for number in range(1, settings.local_brokers + 1)]
-    for name in (*servers, "registry", "store", BOOTSTRAP):
-        _issued(certs, name, _HOSTS if name != BOOTSTRAP else ())
+    for name in (*servers, "registry", "store"):
+        _issued(certs, name, _HOSTS)
+    for name in (REGISTRY, HEALTH):
+        # By its name as well: so it is told from the others of this machine.
+        _issued(certs, name, (name, *_HOSTS))
+    _issued(certs, BOOTSTRAP)
 
 
 def controller(settings: LocalSettings, broker: str) -> folder.Folder:
@@ -85,6 +92,7 @@ def transport(settings: LocalSettings) -> dict[str, str]:
         "registry_ca_file": str(certs.bundle),
         "registry_cert_file": by_name,
         "store_ca_file": str(certs.bundle),
+        "health_cert_file": str(certs.file(HEALTH)),
     }
     if settings.local_client_auth == "mtls":
         return found | {"kafka_security": "SSL", "kafka_cert_file": by_name}
