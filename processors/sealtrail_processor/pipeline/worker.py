@@ -11,19 +11,18 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.validate import Place
 from sealtrail_processor.judging import clock
 from sealtrail_processor.judging.judge import Rules, examine
-from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage, Sink
 from sealtrail_processor.linking.heads import Heads
 from sealtrail_processor.linking.link_store import LinkStore
 from sealtrail_processor.linking.links import Linker
+from sealtrail_processor.pipeline.assigned import Assigned
 from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.holding import Holding
-from sealtrail_processor.pipeline.partition import Partition, Ports
+from sealtrail_processor.pipeline.partition import Ports
 from sealtrail_processor.pipeline.together import Together
 from sealtrail_processor.pipeline.upkeep import Upkeep
 from sealtrail_processor.reporting.metrics import Busy, Metrics, Status
@@ -35,10 +34,12 @@ if TYPE_CHECKING:
     from sealtrail.records import Directory
     from sealtrail_processor.judging.judge import Arrival, Examined
     from sealtrail_processor.judging.keys_reader import KeysReader
+    from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage, Sink
     from sealtrail_processor.judging.ports import Clock, Ledger, Publisher
     from sealtrail_processor.kafka.client import KafkaSide
     from sealtrail_processor.linking.heads import HeadsTopic
     from sealtrail_processor.pipeline.marks import Marks
+    from sealtrail_processor.pipeline.partition import Partition
     from sealtrail_processor.settings import WorkerSettings
     from sealtrail_processor.store.client import Store
 
@@ -91,11 +92,10 @@ class Worker:
         self.outside = outside
         self.metrics = Metrics()
         self.status = Status()
-        self.partitions: dict[int, Partition] = {}
         self._leave = leave
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._lanes = ThreadPoolExecutor(settings.flush_lanes, thread_name_prefix="lane")
-        self._together = Together(
+        together = Together(
             outside.sink,
             outside.ledger,
             outside.now,
@@ -104,7 +104,15 @@ class Worker:
             outside.marks.own,
         )
         self._busy = Busy(self.status)
-        self._holding = Holding(settings.chains_max, settings.chain_hashes_max)
+        holding = Holding(settings.chains_max, settings.chain_hashes_max)
+        self._assigned = Assigned(
+            self._ports(holding),
+            self.rules,
+            Caps(settings.flush_events, settings.flush_bytes),
+            together,
+            self._loaded,
+        )
+        self.partitions = self._assigned.partitions
         self._reports = Reports(
             outside.store,
             outside.publisher,
@@ -135,12 +143,12 @@ class Worker:
             self._reports,
             partitions=self.partitions,
             rules=self.rules,
-            holding=self._holding,
+            holding=holding,
             refresh_keys=self.refresh_keys,
             in_flush_thread=self.in_flush_thread,
             leave=partial(self.leave, EXIT_FAILED),
         )
-        self._loaded = False
+        self._complete = False
 
     # -- the stream's side ----------------------------------------------------------------------
 
@@ -174,9 +182,7 @@ class Worker:
         Args:
             topic: of the partitions.
             numbers: all that are this worker's now.
-            generation: of the group. A partition that was taken away stays closed until a later
-                one: Faust also asks where to read while a rebalance is under way, and what was
-                fetched before may still wait in a lane behind messages that were dropped.
+            generation: of the group; see `Assigned.take_over`.
 
         Raises:
             SealtrailError: store or broker cannot be asked; call again.
@@ -185,26 +191,22 @@ class Worker:
             return self._take_over(topic, sorted(numbers), generation)
 
     def _take_over(self, topic: str, wanted: list[int], generation: int) -> dict[int, int]:
-        if not self._loaded:
+        if not self._complete:
             # Again: at the start the store may have been away.
             self.outside.tables()
             self.outside.keys.load()
-            self._loaded = True
+            self._complete = True
             self.refresh_keys()
             self.outside.keys.restore(self.outside.publisher)
         self.collect_deaths()
-        for number in set(self.partitions) - set(wanted):
-            self.partitions.pop(number).close()
-        log_id = self.outside.broker.log_id(topic)
-        deaths = self.outside.ledger.deaths(log_id, topic)
         with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as loaders:
-            # Each is a handful of questions to the store: nobody is served while they are asked.
-            logs = [Log(log_id, topic, number) for number in wanted]
-            for partition in loaders.map(self._load, logs, repeat(generation)):
-                partition.suspect(deaths)
-                self.partitions[partition.log.partition] = partition
-        self._assigned()
-        return {number: self.partitions[number].next_offset for number in wanted}
+            offsets = self._assigned.take_over(topic, wanted, generation, loaders.map)
+        self.status.assigned = tuple(sorted(self.partitions))
+        self.status.ready = not any(p.closed for p in self.partitions.values())
+        self.status.progress()
+        self.upkeep.assigned()
+        self.metrics.assigned.set(len(self.partitions))
+        return offsets
 
     def collect_deaths(self) -> None:
         """Bring what dead workers had in hand into the store, where all read it.
@@ -216,18 +218,8 @@ class Worker:
         if found:
             log.warning("%d workers died with messages in hand", found)
 
-    def _load(self, log_: Log, generation: int) -> Partition:
-        self.outside.ledger.settle(log_.partition)
-        before = self.partitions.get(log_.partition)
-        # Rebalances take partitions away and give them back: what was not moved on is kept.
-        if before is not None:
-            # A lane may still wait for a commit of it.
-            with before.lock:
-                same = before.log == log_
-                # None: nothing of this log is committed yet.
-                if same and (self.outside.ledger.cursor(log_) or 0) == before.next_offset:
-                    return before.given_back(generation)
-        ports = Ports(
+    def _ports(self, holding: Holding) -> Ports:
+        return Ports(
             self.outside.ledger,
             self.outside.sink,
             self.outside.broker,
@@ -237,22 +229,21 @@ class Worker:
             self._committed,
             self.outside.now,
             self.outside.marks.own,
-            self._holding,
+            holding,
             self.outside.examine,
         )
-        caps = Caps(self.settings.flush_events, self.settings.flush_bytes)
-        partition = Partition(log_, ports, self.rules(log_), caps, generation)
-        partition.catch_up()
-        self.upkeep.loaded(log_.partition)
-        self._linker.rebuild(log_)
+
+    def _loaded(self, partition: Partition) -> None:
+        number = partition.log.partition
+        self.upkeep.loaded(number)
+        self._linker.rebuild(partition.log)
         log.info(
             "partition %d: log %s from offset %d, %d chains",
-            log_.partition,
-            log_.log_id,
+            number,
+            partition.log.log_id,
             partition.next_offset,
             len(partition.chains.by_id),
         )
-        return partition
 
     def rules(self, log_: Log) -> Rules:
         """What a partition's messages are judged by."""
@@ -268,11 +259,7 @@ class Worker:
 
     def revoke(self, numbers: Iterable[int]) -> None:
         """Partitions were taken away: nothing more is begun for them."""
-        for number in numbers:
-            partition = self.partitions.get(number)
-            if partition is not None:
-                # Without the lock: a flush under way ends by itself, and is the same done twice.
-                partition.closed = True
+        self._assigned.revoke(numbers)
         self.status.ready = False
 
     def process_together(
@@ -280,23 +267,14 @@ class Worker:
     ) -> set[int]:
         """Judge and commit messages of some partitions; runs in a lane's thread.
 
-        What was fetched in another generation than that in which the partition was taken over is
-        dropped: it is read again.
-
         Returns:
             The partitions whose messages are committed, and may be acknowledged.
 
         Raises:
             SealtrailError: call again with the same messages (but see Partition.process).
         """
-        work = [
-            (partition, messages)
-            for number, messages in groups.items()
-            if (partition := self.partitions.get(number)) is not None
-            and partition.generation == generation
-        ]
         with self._busy, self.metrics.flush_seconds.time():
-            return self._together.process(work)
+            return self._assigned.process(groups, generation)
 
     def refresh_keys(self) -> None:
         """Read the keys topic to its end; runs in the flush thread."""
@@ -325,13 +303,6 @@ class Worker:
 
     def _report(self, log_: Log, offset: int, finding: Finding) -> None:
         self._reports.write(log_, [(offset, finding, "")], "timer")
-
-    def _assigned(self) -> None:
-        self.status.assigned = tuple(sorted(self.partitions))
-        self.status.ready = not any(p.closed for p in self.partitions.values())
-        self.status.progress()
-        self.upkeep.assigned()
-        self.metrics.assigned.set(len(self.partitions))
 
     # -- the end ----------------------------------------------------------------------------------
 

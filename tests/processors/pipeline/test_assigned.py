@@ -84,6 +84,11 @@ class House:
         self.worker = Worker(WorkerSettings(**settings), outside, leave)
         self.generation = 1
 
+    def wire(self, **outside: Any) -> None:
+        """Another worker, which is wired to others."""
+        self.worker.stop()
+        self.worker = Worker(self.worker.settings, replace(self.worker.outside, **outside), leave)
+
     def assign(self) -> dict[int, int]:
         """What Faust asks for at the end of a rebalance, and sometimes within one."""
         return self.worker.assign(world.TOPIC, [1], self.generation)
@@ -275,7 +280,7 @@ def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> No
 
     heir = House()
     heir.ledger, heir.broker, heir.now = house.ledger, house.broker, house.now
-    heir.worker.outside = replace(heir.worker.outside, ledger=house.ledger, broker=house.broker)  # type: ignore[arg-type] # the part of it that counts
+    heir.wire(ledger=house.ledger, broker=house.broker)
     heir.store.answers = {"SELECT finding_id FROM findings": [(told["finding_id"],)]}
     heir.assign()
     heir.worker.status.lag = 0
@@ -377,7 +382,7 @@ def test_chains_that_leave_memory_and_come_back_are_counted() -> None:
     house.worker.stop()
     anew = House(chains_max=1)
     anew.ledger, anew.broker = house.ledger, house.broker
-    anew.worker.outside = replace(anew.worker.outside, ledger=house.ledger, broker=house.broker)  # type: ignore[arg-type] # the part of it that counts
+    anew.wire(ledger=house.ledger, broker=house.broker)
     assert anew.assign() == {1: 4}
     assert len(anew.worker.partitions[1].chains.by_id) == 1
     assert anew.worker.partitions[1].chains.partial
