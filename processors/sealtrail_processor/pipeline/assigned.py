@@ -2,6 +2,9 @@
 
 Without threads and without Faust, so that a simulation drives the same rules. Each partition knows
 the generation of the group in which it was taken over; only what was fetched in it is for it.
+
+All are of one life of the log: a broker that began anew counts generations from 1 again, and what
+was fetched before would be taken for what the new log holds at the same offsets.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealtrail_processor.judging.model import Log
+from sealtrail_processor.judging.ports import LogChanged
 from sealtrail_processor.pipeline.partition import Partition
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ class Assigned:
         self._caps = caps
         self._together = together
         self._loaded = loaded
+        self._log_id = ""
 
     def take_over(
         self, topic: str, wanted: Sequence[int], generation: int, each: Each = map
@@ -65,10 +70,17 @@ class Assigned:
 
         Raises:
             SealtrailError: store or broker cannot be asked; call again.
+            LogChanged: do not call again; what is under way is of another log.
         """
+        log_id = self._ports.broker.log_id(topic)
+        if self._log_id not in {"", log_id}:
+            raise LogChanged(
+                f"{topic} is another log than {self._log_id} now",
+                hint="the broker started anew; the worker has to as well",
+            )
+        self._log_id = log_id
         for number in set(self.partitions) - set(wanted):
             self.partitions.pop(number).close()
-        log_id = self._ports.broker.log_id(topic)
         deaths = self._ports.ledger.deaths(log_id, topic)
         logs = [Log(log_id, topic, number) for number in wanted]
         for partition in each(lambda log: self._load(log, generation), logs):
@@ -84,9 +96,8 @@ class Assigned:
         if before is not None:
             # A lane may still wait for a commit of it.
             with before.lock:
-                same = before.log == log
                 # None: nothing of this log is committed yet.
-                if same and (ledger.cursor(log) or 0) == before.next_offset:
+                if (ledger.cursor(log) or 0) == before.next_offset:
                     return before.given_back(generation)
         partition = Partition(log, self._ports, self._rules(log), self._caps, generation)
         partition.catch_up()

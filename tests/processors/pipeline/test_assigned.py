@@ -14,6 +14,7 @@ from sealtrail import ids
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail_processor.judging.keys_reader import KeysReader
 from sealtrail_processor.judging.model import Log, RawMessage
+from sealtrail_processor.judging.ports import LogChanged
 from sealtrail_processor.judging.suspicion import Death, Suspicion
 from sealtrail_processor.linking import heads
 from sealtrail_processor.memory import (
@@ -228,6 +229,20 @@ def test_what_waits_behind_dropped_messages_is_dropped_with_them(house: House) -
     # Handed over twice: they are in the store.
     assert house.process([first, second])
     assert house.ledger.cursor(Log("cluster-1", world.TOPIC, 1)) == 2
+
+
+def test_a_worker_reads_one_life_of_the_log_only(house: House) -> None:
+    house.assign()
+    fetched = house.append(world.Producer().send())
+    house.broker.logs.clear()
+    house.broker.cluster = "cluster-2"
+    house.worker.revoke([1])
+    # The group of a broker that began anew counts generations from 1, too.
+    with pytest.raises(LogChanged):
+        house.assign()
+    with pytest.raises(LogChanged):
+        house.process(fetched)
+    assert house.ledger.flushes == []
 
 
 def test_messages_judged_by_keys_that_came_right_before(house: House) -> None:
