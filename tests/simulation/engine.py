@@ -4,7 +4,7 @@
   in silence, whatever it holds. Only the last tokens are known.
 - Which rows are one row is read from the migrations: a ReplacingMergeTree keeps one row for each
   sorting key, a MergeTree keeps all.
-- The questions are those of the pipeline, to the letter (`rebuild`, `ledger`), answered here.
+- The questions are those of the pipeline (`questions`).
 - Rows of a key must never change: what replaces a row with another content is remembered.
 
 Everything that it does passes `fault`, which may raise before or after it was done.
@@ -17,8 +17,9 @@ from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tests.simulation.questions import ANSWERS, IN_PASSING, cursor
+
 from sealtrail import ids, resources
-from sealtrail_processor.store import chains, rebuild
 from sealtrail_processor.store.sink import ClickHouseSink
 
 if TYPE_CHECKING:
@@ -117,8 +118,9 @@ class SimStore:
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Store.insert_avro: the container must hold the events of the chunk that was announced."""
         table = "ingest_check" if ".ingest_check" in sql.split("SELECT", 1)[0] else "events"
-        self._fault(f"insert {table}", done=False)
+        # Before anything may happen meanwhile: others announce theirs.
         rows, body = list(self._events()), b"".join(parts)
+        self._fault(f"insert {table}", done=False)
         if not all(row["event_id"] in body and row["leaf_hash"] in body for row in rows):
             raise AssertionError("the container holds other events than the flush")
         if table == "events":
@@ -173,12 +175,12 @@ class SimStore:
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Store.query, for the questions of the pipeline."""
-        if not sql.startswith(_IN_PASSING):
+        if not sql.startswith(IN_PASSING):
             self._fault("query", done=False)
         bound = dict(parameters or {})
         if named := _NAMED.search(sql):
             bound["chains"] = named[1].split(",")
-        for question, answer in _ANSWERS.items():
+        for question, answer in ANSWERS.items():
             if sql.startswith(question):
                 return answer(self, bound)
         raise NotImplementedError(sql)
@@ -198,7 +200,7 @@ class SimStore:
         first, last = min(r["first_offset"] for r in ends), max(r["last_offset"] for r in ends)
         if sum(r["covered"] for r in ends) >= last - first + 1:
             return int(last)
-        hole, _, end = _cursor(self, bound)[0]
+        hole, _, end = cursor(self, bound)[0]
         return int(end if hole is None else hole)
 
     def committed(self, table: str) -> list[Row]:
@@ -216,165 +218,6 @@ class SimStore:
 
 def _other(before: Row, row: Row) -> bool:
     return any(before.get(name) != value for name, value in row.items() if name != "_block")
-
-
-def _cursor(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    rows = sorted((r["first_offset"], r["last_offset"]) for r in store.of("commits", bound))
-    if not rows:
-        return [(None, None, None)]
-    hole, reached = None, rows[0][1]
-    for first, last in rows[1:]:
-        if hole is None and first > reached + 1:
-            hole = reached
-        reached = max(reached, last)
-    return [(hole, rows[0][0], max(last for _, last in rows))]
-
-
-def _end(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    ends = [r["last_offset"] for r in store.of("commit_ends", bound)]
-    return [(max(ends, default=None),)]
-
-
-def _lives(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    where = (bound["topic"], bound["partition"])
-    logs = {r["log_id"] for r in store.rows("commit_ends") if (r["topic"], r["partition"]) == where}
-    return [(log_id, store.committed_end(log_id, *where) + 1) for log_id in logs]
-
-
-def _of_lives(store: SimStore, bound: Mapping[str, Any]) -> list[Row]:
-    ends = dict(zip(bound["logs"], bound["ends"], strict=True))
-    where = (bound["topic"], bound["partition"])
-    return [
-        row
-        for row in store.rows("batches")
-        if (row["topic"], row["partition"]) == where and row["offset"] < ends.get(row["log_id"], 0)
-    ]
-
-
-def _born(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    born: dict[str, int | None] = {}
-    for row in _of_lives(store, bound):
-        at, before = row["arrival"], born.setdefault(row["log_id"], None)
-        if row["time_source"] != "ORIGINAL":
-            born[row["log_id"]] = at if before is None else min(before, at)
-    return list(born.items())
-
-
-def _newest(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    """No timers are simulated: nothing is watched."""
-    where = (bound["topic"], bound["partition"])
-    heard: dict[bytes, list[int]] = {}
-    for row in store.rows("batches"):
-        if (row["topic"], row["partition"]) == where:
-            heard.setdefault(row["chain_id"], []).append(row["arrival"])
-    newest = sorted(heard.items(), key=lambda item: (-max(item[1]), item[0]))
-    return [(chain_id, len(all_), 0) for chain_id, all_ in newest[: bound["most"]]]
-
-
-def _links(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    wanted, logs = {bytes.fromhex(c) for c in bound["chains"]}, bound["logs"]
-    rows = [r for r in _of_lives(store, bound) if r["chain_id"] in wanted]
-    names = (
-        *("chain_id", "batch_seq", "branch", "first_seq", "count", "statement_hash", "previous"),
-        *("signed_at", "arrival", "closes", "environment", "tenant", "topic", "partition"),
-        *("producer", "instance", "heartbeat_s"),
-        *("continues_chain", "continues_batch", "continues_head", "life", "offset"),
-    )
-    placed = [({"life": logs.index(r["log_id"]) + 1} | r) for r in rows]
-    placed.sort(key=lambda r: (r["life"], r["offset"]))
-    after = (bound["life"], bound["offset"])
-    left = [r for r in placed if (r["life"], r["offset"]) > after]
-    return [tuple(row[name] for name in names) for row in left[: bound["rows"]]]
-
-
-def _continued(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    wanted, logs = {bytes.fromhex(c) for c in bound["chains"]}, bound["logs"]
-    names = ("continues_chain", "chain_id", "continues_batch", "continues_head")
-    found: dict[bytes, Any] = {}
-    for row in sorted(
-        _of_lives(store, bound), key=lambda r: (logs.index(r["log_id"]), r["offset"])
-    ):
-        if row["continues_batch"] >= 0 and row["continues_chain"] in wanted:
-            found.setdefault(row["continues_chain"], tuple(row[name] for name in names))
-    return list(found.values())
-
-
-def _namesakes(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    ranges = [
-        (bytes.fromhex(bound[f"low{n}"]), bytes.fromhex(bound[f"high{n}"]))
-        for n in range(sum(name.startswith("low") for name in bound))
-    ]
-    found = {r["chain_id"] for r in _of_lives(store, bound)}
-    return [(c,) for c in sorted(found) if any(low <= c <= high for low, high in ranges)]
-
-
-def _hashes(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    wanted = {bytes.fromhex(c) for c in bound["chains"]}
-    names = ("chain_id", "batch_seq", "statement_hash", "branch")
-    return [
-        tuple(r[n] for n in names)
-        for r in sorted(store.committed("batches"), key=lambda r: r["branch"])
-        if r["chain_id"] in wanted and r["batch_seq"] in bound["numbers"]
-    ]
-
-
-def _receipts(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    found: dict[tuple[Any, ...], Row] = {}
-    for n in range(sum(name.startswith("log") for name in bound)):
-        asked = {name: bound[f"{name}{n}"] for name in ("log", "topic", "partition")}
-        for row in store.of("receipts", asked):
-            if bound[f"first{n}"] <= row["offset"] <= bound[f"last{n}"]:
-                at = tuple(row[name] for name in ("log_id", "topic", "partition", "offset"))
-                if row["_block"] < found.setdefault(at, row)["_block"]:
-                    found[at] = row
-    return [(*at, row["arrival"]) for at, row in found.items()]
-
-
-def _none(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    del store, bound
-    return []
-
-
-def _holds(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    rows = [*store.of("events", bound), *store.of("dispositions", bound)]
-    return [(sum(r["offset"] == bound["offset"] for r in rows),)]
-
-
-def _last_arrival(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    return [(max((r["arrival"] for r in store.of("commits", bound)), default=0),)]
-
-
-def _refused(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
-    return [
-        (r["offset"], r["arrival"], r["digest"])
-        for r in store.of("dispositions", bound)
-        if r["offset"] in bound["offsets"] and r["disposition"] in ("parked", "quarantined")
-    ]
-
-
-_ANSWERS: dict[str, Callable[[SimStore, Mapping[str, Any]], list[Any]]] = {
-    rebuild._CURSOR: _cursor,
-    rebuild._END: _end,
-    chains._LIVES: _lives,
-    chains._BORN: _born,
-    chains._NEWEST: _newest,
-    chains._LINKS.split("$chains")[0]: _links,
-    chains._CONTINUED.split("$chains")[0]: _continued,
-    chains._NAMESAKES: _namesakes,
-    rebuild._HASHES: _hashes,
-    rebuild._RECEIPTS.split("{where}")[0]: _receipts,
-    rebuild._DEATHS: _none,
-    rebuild._HOLDS: _holds,
-    "SELECT toUnixTimestamp64Micro(max(arrival)) FROM commits": _last_arrival,
-    "SELECT offset, toUnixTimestamp64Micro(arrival), digest": _refused,
-}
-
-
-# What is asked along with another question: that it fails is tried there.
-_IN_PASSING = (
-    *(chains._LIVES, chains._BORN),
-    *(question.split("$chains")[0] for question in (chains._LINKS, chains._CONTINUED)),
-)
 
 
 class SimSink(ClickHouseSink):

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.crypto import TOPIC
-from tests.simulation.network import PARTITIONS
+from tests.simulation.group import PARTITIONS
 
 from sealtrail import ids
 from sealtrail.batch import SignedBatch, unframe
@@ -84,8 +84,10 @@ def _of_log(world: World, place: Place) -> Iterator[str]:
             world.broker.starts.get(place.partition, 0),
             len(world.broker.log(place.partition)),
         )
-        side = Side(place, start, end, world.broker.group.get(place.partition))
+        side = Side(place, start, end, world.group.offsets.get(place.partition))
         yield from map(str, law.ahead([side], {place: covered.end}, drained=True))
+        if (side.group or 0) < covered.end + 1:
+            yield f"BEHIND {place}: the group is at {side.group}, the store at {covered.end}"
 
 
 def _committed(world: World, table: str, place: Place) -> list[Row]:

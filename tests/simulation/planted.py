@@ -1,4 +1,4 @@
-"""Six known mistakes, put back into the product for a test: the simulation must find each.
+"""Seven known mistakes, put back into the product for a test: the simulation must find each.
 
 Each patches the product's own code (or its migrations as the simulated engine reads them) for as
 long as the `with` block lasts.
@@ -139,6 +139,25 @@ def evicted_is_new() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def acknowledge_dropped() -> Iterator[None]:
+    """What a rebalance took away before it was committed is acknowledged with the rest."""
+
+    async def settle(events: Any, generation: int, raw: Any, commit: Any, acknowledge: Any) -> bool:
+        async def done(event: Any) -> None:
+            del event
+
+        if not await kept(events, generation, raw, commit, done):
+            return False
+        for event in events:
+            await acknowledge(event)
+        return True
+
+    kept = consuming.settle
+    with patch.object(consuming, "settle", settle):
+        yield
+
+
 PLANTED: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "acknowledge before insert": acknowledge_before_insert,
     "high-water mark advanced over a gap": mark_over_a_gap,
@@ -146,4 +165,5 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "wrong token": wrong_token,
     "chain head persisted late": head_persisted_late,
     "evicted chain taken for a new one": evicted_is_new,
+    "acknowledge what was dropped": acknowledge_dropped,
 }

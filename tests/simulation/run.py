@@ -19,7 +19,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.simulation.crypto import cheap_signatures
 from tests.simulation.laws import violations
@@ -47,8 +47,8 @@ class Outcome:
     trace: list[str] = field(default_factory=list)
     events: int = 0
     faults: int = 0
-    evicted: int = 0
     recalled: int = 0
+    dropped: int = 0
 
 
 def held(seed: int) -> int:
@@ -70,10 +70,8 @@ def simulate(tape: Tape, folder: Path, most: int = 10_000) -> Outcome:
         for service in world.services:
             service.crash()
     events = sum(len(service.promised) for service in world.services)
-    it = world.held
-    return Outcome(
-        broken, tape.numbers, world.trace, events, len(world.trace), it.evicted, it.recalled
-    )
+    recalled, dropped = world.held.recalled, world.dropped
+    return Outcome(broken, tape.numbers, world.trace, events, len(world.trace), recalled, dropped)
 
 
 def folder_for(name: str) -> Path:
@@ -107,25 +105,52 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def seeds(first: int, count: int) -> tuple[int, int, int, int, list[tuple[int, str]]]:
-    """Run some seeds.
+@dataclass
+class Sum:
+    """Of some runs: their events, what went wrong in them, and those that fail.
 
-    How many, their events, what went wrong in them, how many recalled chains, those that fail.
+    recalling, dropping: worlds that recalled evicted chains, and such that dropped messages which
+    a rebalance had taken away.
     """
-    failed: list[tuple[int, str]] = []
-    events = faults = recalling = 0
+
+    seeds: int = 0
+    events: int = 0
+    faults: int = 0
+    recalling: int = 0
+    dropping: int = 0
+    failed: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, seed: int, done: Outcome) -> None:
+        """One run more."""
+        self.seeds += 1
+        self.events += done.events
+        self.faults += done.faults
+        self.recalling += bool(done.recalled)
+        self.dropping += bool(done.dropped)
+        if done.broken:
+            self.failed.append((seed, done.broken[0]))
+
+    def __iadd__(self, other: Sum) -> Self:
+        self.seeds += other.seeds
+        self.events += other.events
+        self.faults += other.faults
+        self.recalling += other.recalling
+        self.dropping += other.dropping
+        self.failed += other.failed
+        return self
+
+
+def seeds(first: int, count: int) -> Sum:
+    """Run some seeds."""
+    found = Sum()
     folder = folder_for(str(first))
     try:
         with quiet(), cheap_signatures():
             for seed in range(first, first + count):
-                done = simulate(Tape(seed), folder, held(seed))
-                events, faults = events + done.events, faults + done.faults
-                recalling += bool(done.recalled)
-                if done.broken:
-                    failed.append((seed, done.broken[0]))
+                found.add(seed, simulate(Tape(seed), folder, held(seed)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return count, events, faults, recalling, failed
+    return found
 
 
 def explain(seed: int) -> str:
@@ -170,26 +195,25 @@ def main(args: list[str]) -> int:
     count, first, processes = [*map(int, args), *(1_000, 1, 1)[len(args) :]]
     say = sys.stdout.write
     began = time.monotonic()
-    total = events = faults = recalling = 0
-    failed: list[tuple[int, str]] = []
+    found = Sum()
     chunks = [(at, min(CHUNK, first + count - at)) for at in range(first, first + count, CHUNK)]
     with ExitStack() as opened:
-        results: Iterable[tuple[int, int, int, int, list[tuple[int, str]]]]
+        results: Iterable[Sum]
         if processes > 1:
             pool = opened.enter_context(multiprocessing.get_context("spawn").Pool(processes))
             results = pool.starmap(seeds, chunks)
         else:
             results = (seeds(*chunk) for chunk in chunks)
-        for ran, some, wrong, back, bad in results:
-            total, events, faults = total + ran, events + some, faults + wrong
-            recalling += back
-            failed += bad
+        for result in results:
+            found += result
     seconds = time.monotonic() - began
-    say(f"{total} seeds, {events} events, {faults} lines of trouble, {seconds:.1f} s\n")
-    say(f"{recalling} worlds recalled chains that they had evicted\n")
-    for seed, text in failed[:10]:
+    say(f"{found.seeds} seeds, {found.events} events, {found.faults} lines of trouble, ")
+    say(f"{seconds:.1f} s\n")
+    say(f"{found.recalling} worlds recalled chains that they had evicted, ")
+    say(f"{found.dropping} dropped messages that a rebalance had taken away\n")
+    for seed, text in found.failed[:10]:
         say(f"FAILED seed {seed}: {text}\n")
-    for seed, _ in failed[:2]:
+    for seed, _ in found.failed[:2]:
         say(explain(seed) + "\n")
     planted = [find(name, first) for name in PLANTED] if count >= CHUNK else []
     for one in planted:
@@ -199,21 +223,22 @@ def main(args: list[str]) -> int:
         say(f"found after {one['seeds']} seeds: {one['mistake']}: {one['broken']}\n")
         for line in one["trace"][:12]:
             say(f"    {line}\n")
-    found = {one["mistake"]: one["seeds"] for one in planted if one["seeds"]}
+    took = {one["mistake"]: one["seeds"] for one in planted if one["seeds"]}
     figures = {
-        "seeds": total,
-        "failed": len(failed),
+        "seeds": found.seeds,
+        "failed": len(found.failed),
         "planted": len(planted),
-        "planted_found": len(found),
-        "seeds_to_find": found,
-        "events": events,
-        "recalling": recalling,
+        "planted_found": len(took),
+        "seeds_to_find": took,
+        "events": found.events,
+        "recalling": found.recalling,
+        "dropping": found.dropping,
         "seconds": round(seconds, 1),
-        "seeds_per_minute": round(total / seconds * 60),
-        "first_failed": [seed for seed, _ in failed[:10]],
+        "seeds_per_minute": round(found.seeds / seconds * 60),
+        "first_failed": [seed for seed, _ in found.failed[:10]],
     }
     say(json.dumps(figures) + "\n")
-    return int(bool(failed) or len(found) < len(planted))
+    return int(bool(found.failed) or len(took) < len(planted))
 
 
 if __name__ == "__main__":
