@@ -9,6 +9,8 @@ Rules (docs/wire-format.md, "Place in the chain"):
   (chain, sequence number, branch) names one event;
 - only a genesis proves who owns a chain id: afterwards other identities are refused, before it
   they fork;
+- a chain has so many gaps and branches and no more (`Bounds`): a batch that would make another one
+  is refused, whatever fills a gap or goes on from what is there is not;
 - state is a function of the accepted batches in the order of the log, so that a worker that
   rebuilds it from stored rows comes to the same answers;
 - for the same reason a chain may be left out of memory (`Chains.evict`) and be rebuilt before
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealtrail import ids
-from sealtrail.chain_state import RECENT, ChainState, Link, Run
+from sealtrail.chain_state import BOUNDS, RECENT, Bounds, ChainState, Link, Run
 from sealtrail.findings import Code
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Chains:
         self,
         link: Link,
         stored: Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]] | None = None,
+        bounds: Bounds = BOUNDS,
     ) -> Placement:
         """Find a batch's place; changes nothing (call `apply` once the batch is accepted).
 
@@ -93,6 +96,7 @@ class Chains:
             link: the batch; its branch is ignored.
             stored: (chain_id, batch_seq) -> [(statement_hash, branch)] of batches that memory no
                 longer holds.
+            bounds: what a chain may have.
         """
         state = self.by_id.get(link.chain_id)
         if state is None:
@@ -107,7 +111,10 @@ class Chains:
             return Placement(None, refused=ChainFinding(Code.ID_COLLISION, detail))
         complaint = _contradiction(state, link)
         if complaint:
-            return _fork(state, link, complaint, [digest for digest, _ in known])
+            return _fork(state, link, complaint, [digest for digest, _ in known], bounds)
+        if len(state.beyond) >= bounds.gaps and state.alone(link.batch_seq):
+            detail = f"batch {link.batch_seq} leaves another gap: {bounds.gaps} are open"
+            return Placement(None, refused=ChainFinding(Code.GAP, detail))
         return Placement(state.main, (*_continuity(state, link), *self._continuations(link)))
 
     def _place_new(self, link: Link) -> Placement:
@@ -208,6 +215,7 @@ class Chains:
         found = Chains()
         for link in links:
             found.apply(link)
+            found.by_id[link.chain_id].trim()
         fresh = [state for chain_id, state in found.by_id.items() if chain_id not in self.by_id]
         for state in fresh:
             # Who continues it may be left out, or be another than the first of those found here.
@@ -236,10 +244,17 @@ class Chains:
                 self.by_id[point.chain_id].continued = self._continued[point.chain_id][1]
 
 
-def _fork(state: ChainState, link: Link, complaint: str, there: Sequence[bytes]) -> Placement:
+def _fork(
+    state: ChainState, link: Link, complaint: str, there: Sequence[bytes], bounds: Bounds
+) -> Placement:
     for branch, tip in state.tips.items():
         if _follows(tip, link):
             return Placement(branch)
+    # The one genesis always has its place: forks must not keep a chain from its owner.
+    proves = link.batch_seq == 0 and not state.proven
+    if state.branches >= bounds.branches and not proves:
+        detail = f"batch {link.batch_seq}: {complaint}; {state.branches} branches are there already"
+        return Placement(None, refused=ChainFinding(Code.FORK, detail))
     # Whoever is told wants to know between which statements; both are kept, byte for byte.
     others = sorted(set(there)) or [state.end_before(link.batch_seq).head]
     heads = " and ".join(head.hex() for head in (*others, link.statement_hash))
@@ -306,4 +321,15 @@ def _continuity(state: ChainState, link: Link) -> list[ChainFinding]:
     return [ChainFinding(Code.GAP, f"batches {first} to {last} ({events}) missing", first, last)]
 
 
-__all__ = ["RECENT", "ChainFinding", "ChainState", "Chains", "Known", "Link", "Placement", "Run"]
+__all__ = [
+    "BOUNDS",
+    "RECENT",
+    "Bounds",
+    "ChainFinding",
+    "ChainState",
+    "Chains",
+    "Known",
+    "Link",
+    "Placement",
+    "Run",
+]

@@ -3,6 +3,8 @@
 - The mark is the end of what is contiguous; what lies beyond a gap waits in runs, so that a chain
   whose beginning was lost costs no more memory than its gaps.
 - Hashes of the last batches stay in memory; older ones are asked of the store.
+- Whoever holds a key can make as many gaps and forks as they sign batches: `Bounds` says how many
+  a chain may have.
 """
 
 from __future__ import annotations
@@ -20,6 +22,17 @@ if TYPE_CHECKING:
 
 # How many of a chain's batch hashes are kept in memory; older ones are asked of the store.
 RECENT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one chain may have: gaps open at a time, and branches beside the first."""
+
+    gaps: int = 4096
+    branches: int = 1024
+
+
+BOUNDS = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +129,9 @@ class ChainState:
     main: the branch that the fields up to beyond speak of (0 but for a chain that another
     producer claimed before its genesis came); proven: whether the genesis was seen;
     branches: the highest branch in use; beyond: runs after the mark, ascending;
-    recent: batch_seq -> ((statement_hash, branch), ...); tips: branch -> last batch of a fork.
+    recent: batch_seq -> ((statement_hash, branch), ...); tips: branch -> last batch of a fork;
+    hashes: how many `recent` has; far: the highest number of any branch;
+    left: whether hashes were left to the store; partial: numbers of which `recent` has some only.
     """
 
     chain_id: bytes
@@ -135,6 +150,15 @@ class ChainState:
     branches: int = 0
     recent: dict[int, tuple[tuple[bytes, int], ...]] = field(default_factory=dict)
     tips: dict[int, Link] = field(default_factory=dict)
+    hashes: int = 0
+    far: int = -1
+    left: bool = False
+    partial: set[int] = field(default_factory=set)
+
+    @property
+    def weight(self) -> int:
+        """What it costs beside its hashes: a gap and a branch count as much as a chain."""
+        return 1 + len(self.beyond) + len(self.tips)
 
     def gaps(self) -> list[tuple[int, int]]:
         """Missing batch numbers as (first, last) pairs, inclusive."""
@@ -150,22 +174,34 @@ class ChainState:
         return batch_seq < self.next_batch or (below is not None and batch_seq <= below.last_batch)
 
     def needs_lookup(self, batch_seq: int) -> bool:
-        """Whether the hash of a batch is no longer in memory and must be asked of the store.
+        """Whether hashes of batches of this number may be in the store alone.
 
         A fork that came later may be in memory where the batch that it contradicts is not.
         """
-        known = self.recent.get(batch_seq, ())
-        return self.holds(batch_seq) and all(branch != self.main for _, branch in known)
+        here = batch_seq in self.recent and batch_seq not in self.partial
+        return self.left and batch_seq <= self.far and not here
+
+    def alone(self, batch_seq: int) -> bool:
+        """Whether a batch of a number that is missing has no neighbour: one more gap is open."""
+        after = self.above(batch_seq)
+        joins = after is not None and after.first_batch == batch_seq + 1
+        return not joins and self.end_before(batch_seq).last_batch + 1 != batch_seq
 
     def shed(self, keep: int) -> int:
-        """Leave hashes to the store but for the last ones; how many.
+        """Leave hashes to the store but for those of the last numbers; how many."""
+        return sum(map(self._leave, list(self.recent)[:-keep]))
 
-        Of a number that the main branch does not hold yet nobody would ask: that stays.
-        """
-        old = [number for number in list(self.recent)[:-keep] if self.holds(number)]
-        for number in old:
-            del self.recent[number]
-        return len(old)
+    def trim(self) -> None:
+        """Leave hashes to the store that are more than RECENT: all of them must be there."""
+        while self.hashes > RECENT and len(self.recent) > 1:
+            self._leave(next(iter(self.recent)))
+
+    def _leave(self, batch_seq: int) -> int:
+        count = len(self.recent.pop(batch_seq))
+        self.partial.discard(batch_seq)
+        self.hashes -= count
+        self.left = True
+        return count
 
     def speaks(self, keys: Iterable[KeyRecord]) -> bool:
         """Whether keys (of a heartbeat) may speak for this chain's producer."""
@@ -203,14 +239,18 @@ class ChainState:
             beyond=[replace(run) for run in self.beyond],
             recent=dict(self.recent),
             tips=dict(self.tips),
+            partial=set(self.partial),
         )
 
     def remember(self, link: Link) -> None:
-        """Keep a batch's hash for as long as RECENT allows."""
-        known = self.recent.get(link.batch_seq, ())
+        """Keep a batch's hash until `trim`: not before its flush is committed."""
+        if self.needs_lookup(link.batch_seq):
+            self.partial.add(link.batch_seq)
+        # What came last stands last.
+        known = self.recent.pop(link.batch_seq, ())
         self.recent[link.batch_seq] = (*known, (link.statement_hash, link.branch))
-        while len(self.recent) > RECENT:
-            del self.recent[next(iter(self.recent))]
+        self.hashes += 1
+        self.far = max(self.far, link.batch_seq)
 
     def extend(self, link: Link) -> None:
         """Take a batch into the main branch and move the mark over what is contiguous now."""

@@ -165,15 +165,14 @@ class MemoryLedger:
         return {log: self.receipts(log, wanted, now) for log, wanted in offsets.items()}
 
     def stored_hashes(
-        self, keys: Collection[tuple[bytes, int]]
+        self, place: Log, lives: Sequence[Life], keys: Collection[tuple[bytes, int]]
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
         """Ledger.stored_hashes."""
         found: dict[tuple[bytes, int], list[tuple[bytes, int]]] = {}
-        for flush in self.flushes:
-            for link in self._links(flush.log.topic, flush.log.partition):
-                key = (link.chain_id, link.batch_seq)
-                if key in keys:
-                    found.setdefault(key, []).append((link.statement_hash, link.branch))
+        for link in self._links(place.topic, place.partition, lives):
+            key = (link.chain_id, link.batch_seq)
+            if key in keys:
+                found.setdefault(key, []).append((link.statement_hash, link.branch))
         return found
 
     def deaths(self, log_id: str, topic: str) -> list[Death]:

@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from sealtrail.chain import BOUNDS
 from sealtrail.settings import CommonSettings, Name
 
 
@@ -65,6 +66,19 @@ class WorkerSettings(CommonSettings):
         default=200_000,
         ge=1_000,
         description="batch hashes of a partition's chains in memory; others are asked of the store",
+    )
+    chain_gaps_max: int = Field(
+        default=BOUNDS.gaps,
+        ge=1,
+        le=1_000_000,
+        description="gaps of one chain that are open at a time; a batch that opens one more is "
+        "refused",
+    )
+    chain_branches_max: int = Field(
+        default=BOUNDS.branches,
+        ge=1,
+        le=1_000_000,
+        description="forks of one chain; a batch that begins one more is refused",
     )
     links_recent_events: int = Field(
         default=100_000, ge=0, description="events whose leaf hashes the linker keeps in memory"

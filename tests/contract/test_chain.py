@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.contract import world as w
 
 from sealtrail import chain
-from sealtrail.chain import Chains, Link, Placement
+from sealtrail.chain import BOUNDS, Bounds, Chains, Link, Placement
 from sealtrail.findings import Code
 from sealtrail.statement import ZERO, Continues, statement_hash
 
@@ -29,11 +29,11 @@ def honest(counts: list[int], *, close: bool = False, **producer: Any) -> list[L
     return links
 
 
-def feed(chains: Chains, *links: Link) -> list[Placement]:
+def feed(chains: Chains, *links: Link, bounds: Bounds = BOUNDS) -> list[Placement]:
     """Place and apply, as a worker does."""
     placements = []
     for link in links:
-        placement = chains.place(link)
+        placement = chains.place(link, bounds=bounds)
         placements.append(placement)
         if placement.branch is not None:
             chains.apply(replace(link, branch=placement.branch))
@@ -158,6 +158,75 @@ def test_state_can_be_rebuilt_and_names_are_unique(links: list[Link]) -> None:
         assert chains.place(link).duplicate
 
 
+@given(adversarial(), st.builds(Bounds, st.integers(1, 3), st.integers(1, 3)))
+def test_a_chain_costs_no_more_than_its_bounds_and_is_judged_alike_after_any_restart(
+    links: list[Link], bounds: Bounds
+) -> None:
+    chains, applied = Chains(), list[Link]()
+    for link in links:
+        rebuilt = Chains()
+        for earlier in applied:
+            rebuilt.apply(earlier)
+        placement = chains.place(link, bounds=bounds)
+        assert rebuilt.place(link, bounds=bounds) == placement
+        free = chains.place(link)
+        if placement.refused is None:
+            assert placement == free
+        elif placement.refused.code is not Code.ID_COLLISION:
+            assert free.branch is not None
+            assert placement.refused.code in {Code.GAP, Code.FORK}
+        if placement.branch is not None:
+            applied.append(replace(link, branch=placement.branch))
+            chains.apply(applied[-1])
+    for state in chains.by_id.values():
+        assert len(state.beyond) <= bounds.gaps
+        # And the one that a genesis may open.
+        assert state.branches <= bounds.branches + 1
+
+
+def refusals(placements: list[Placement]) -> list[str]:
+    return [p.refused.code if p.refused else "" for p in placements]
+
+
+def test_a_chain_with_too_many_gaps_takes_what_fills_them_and_what_goes_on() -> None:
+    chains, links, bounds = Chains(), honest([1] * 20), Bounds(gaps=2)
+    feed(chains, links[0], links[5], links[10], bounds=bounds)
+    # One more gap: behind, and in the middle of one; but not next to what is there.
+    asked = [links[n] for n in (12, 7, 2, 11, 6, 9, 4, 1)]
+    placed = feed(chains, *asked, bounds=bounds)
+    assert refusals(placed) == ["GAP", "GAP", "GAP", "", "", "", "", ""]
+    assert placed[0].refused is not None
+    assert placed[0].refused.detail == "batch 12 leaves another gap: 2 are open"
+    assert chains.by_id[CHAIN].gaps() == [(2, 3), (7, 8)]
+    feed(chains, *links[2:4], bounds=bounds)
+    assert refusals(feed(chains, links[15], links[17], bounds=bounds)) == ["", "GAP"]
+
+
+def test_a_chain_with_too_many_forks_goes_on_and_so_do_they() -> None:
+    chains, bounds = Chains(), Bounds(branches=2)
+    bent = [replace(FIVE[1], statement_hash=w.digest(name)) for name in "abc"]
+    placed = feed(chains, *FIVE[:3], *bent, bounds=bounds)
+    assert refusals(placed) == ["", "", "", "", "", "FORK"]
+    assert placed[-1].refused is not None
+    assert placed[-1].refused.detail.endswith("; 2 branches are there already")
+    on = replace(FIVE[2], statement_hash=w.digest("on"), previous=bent[0].statement_hash)
+    placed = feed(chains, *FIVE[3:], on, bent[1], bent[2], bounds=bounds)
+    assert refusals(placed) == ["", "", "", "", "FORK"]
+    assert [p.branch for p in placed] == [0, 0, 1, None, None]
+
+
+def test_forks_do_not_keep_a_chain_from_its_owner() -> None:
+    chains, bounds = Chains(), Bounds(branches=1)
+    thief = replace(w.IDENTITY, producer="thief")
+    # The second contradicts the first.
+    early = [replace(FIVE[n], identity=thief, statement_hash=w.digest(f"early{n}")) for n in (1, 2)]
+    assert refusals(feed(chains, *early, bounds=bounds)) == ["", ""]
+    assert refusals(feed(chains, FIVE[3], bounds=bounds)) == ["FORK"]
+    placed = feed(chains, *FIVE[:4], bounds=bounds)
+    assert [(p.branch, p.refused) for p in placed] == [(2, None)] * 4
+    assert chains.by_id[CHAIN].proven
+
+
 @given(adversarial(), st.data())
 def test_apply_can_be_undone(links: list[Link], data: st.DataObject) -> None:
     chains = Chains()
@@ -189,6 +258,9 @@ def test_b3_replays_are_duplicates_at_any_age(monkeypatch: pytest.MonkeyPatch) -
     chains = Chains()
     feed(chains, *FIVE)
     state = chains.by_id[CHAIN]
+    # What is not committed yet is not left to the store.
+    assert not any(state.needs_lookup(n) for n in range(6))
+    state.trim()
     assert not state.needs_lookup(4)
     assert state.needs_lookup(0)
     assert not state.needs_lookup(5)
@@ -216,7 +288,9 @@ def test_hashes_beyond_a_gap_are_looked_up_too(monkeypatch: pytest.MonkeyPatch) 
     chains = Chains()
     feed(chains, *FIVE[2:])
     state = chains.by_id[CHAIN]
-    assert [state.needs_lookup(n) for n in range(6)] == [False, False, True, True, False, False]
+    state.trim()
+    # 0 and 1 may be there on a branch, for all that memory knows.
+    assert [state.needs_lookup(n) for n in range(6)] == [True, True, True, True, False, False]
     assert chains.place(FIVE[2], {(CHAIN, 2): [(FIVE[2].statement_hash, 0)]}).duplicate
 
 

@@ -107,7 +107,7 @@ def _hashes(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
     names = ("chain_id", "batch_seq", "statement_hash", "branch")
     return [
         tuple(r[n] for n in names)
-        for r in sorted(store.committed("batches"), key=lambda r: r["branch"])
+        for r in sorted(_of_lives(store, bound), key=lambda r: r["branch"])
         if r["chain_id"] in wanted and r["batch_seq"] in bound["numbers"]
     ]
 
@@ -155,7 +155,7 @@ ANSWERS: dict[str, Callable[[SimStore, Mapping[str, Any]], list[Any]]] = {
     chains._LINKS.split("$chains")[0]: _links,
     chains._CONTINUED.split("$chains")[0]: _continued,
     chains._NAMESAKES: _namesakes,
-    rebuild._HASHES: _hashes,
+    chains._HASHES: _hashes,
     rebuild._RECEIPTS.split("{where}")[0]: _receipts,
     rebuild._DEATHS: _none,
     rebuild._HOLDS: _holds,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealtrail import validate as contract
-from sealtrail.chain import Chains, ChainState, Known, Link
+from sealtrail.chain import BOUNDS, Bounds, Chains, ChainState, Known, Link
 from sealtrail.findings import PARKED_CODES, Code, Disposition
 from sealtrail.validate import Outcome, Place, Refused, VerifiedBatch, VerifiedHeartbeat
 from sealtrail_processor.judging import clock
@@ -31,15 +31,20 @@ if TYPE_CHECKING:
     Stored = Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]
 
 REPLY_HEADER = "faust-ag-replyto"
+BROKEN = "the engine reads other events from it than were hashed"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a partition's messages are judged by: where we are, tolerances, settling time (us)."""
+    """What a partition's messages are judged by: where we are, tolerances, settling time (us).
+
+    bounds: gaps and branches of a chain.
+    """
 
     place: Place
     tolerances: clock.Tolerances
     settle_us: int
+    bounds: Bounds = BOUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,12 @@ class Trial:
         if chain_id not in self._before:
             self._before[chain_id] = self.chains.known(chain_id)
 
+    def settle(self) -> None:
+        """All is committed: hashes of batches may be left to the store."""
+        for chain_id in self._before:
+            if chain_id in self.chains.by_id:
+                self.chains.by_id[chain_id].trim()
+
     def undo(self) -> None:
         """Bring the chains back to where they were."""
         for chain_id, known in self._before.items():
@@ -166,11 +177,9 @@ def judge(  # noqa: PLR0913 - all that the outcome is a function of
     judged = []
     for item in examined:
         outcome = item.outcome
-        if item.message.offset in bad_offsets:
-            detail = "the engine reads other events from it than were hashed"
-            outcome = Refused(Code.BAD_EVENT, 9, detail)
         if isinstance(outcome, VerifiedBatch):
-            judged.append(_batch(item, outcome, trial, rules, stored))
+            bad = item.message.offset in bad_offsets
+            judged.append(_batch(item, outcome, trial, rules, stored, bad=bad))
         elif isinstance(outcome, VerifiedHeartbeat):
             judged.append(_heartbeat(item, outcome, trial.chains, stored))
         else:
@@ -193,12 +202,18 @@ def _refused(item: Examined, refused: Refused, batch: VerifiedBatch | None = Non
     )
 
 
-def _batch(
-    item: Examined, batch: VerifiedBatch, trial: Trial, rules: Rules, stored: Stored
+def _batch(  # noqa: PLR0913 - what one batch's fate is a function of
+    item: Examined,
+    batch: VerifiedBatch,
+    trial: Trial,
+    rules: Rules,
+    stored: Stored,
+    *,
+    bad: bool,
 ) -> Judged:
     arrival = item.arrival
     link = Link.of(batch.statement, batch.statement_hash, arrival.at)
-    placement = trial.chains.place(link, stored)
+    placement = trial.chains.place(link, stored, rules.bounds)
     if placement.refused is not None:
         return _refused(item, Refused(placement.refused.code, 10, placement.refused.detail))
     if placement.duplicate or placement.branch is None:
@@ -210,6 +225,10 @@ def _batch(
             batch=batch,
             released_from=arrival.released_from,
         )
+    if bad:
+        # Known of those alone that the store was asked to take: in another flush, where it has no
+        # place, this one would not have come so far.
+        return _refused(item, Refused(Code.BAD_EVENT, 9, BROKEN))
     state = trial.chains.by_id.get(link.chain_id)
     findings = [_placed(link, f) for f in placement.findings if f.code is not Code.GAP]
     on_main = state is not None and placement.branch == state.main

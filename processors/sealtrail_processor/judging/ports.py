@@ -96,9 +96,9 @@ class Ledger(Protocol):
         """As `receipts`, for several partitions in one go."""
 
     def stored_hashes(
-        self, keys: Collection[tuple[bytes, int]]
+        self, place: Log, lives: Sequence[Life], keys: Collection[tuple[bytes, int]]
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
-        """(chain_id, batch_seq) -> [(statement_hash, branch)] of stored batches."""
+        """(chain_id, batch_seq) -> [(statement_hash, branch)] of batches in these lives."""
 
     def deaths(self, log_id: str, topic: str) -> Sequence[Death]:
         """Deaths of workers that had messages of a topic's log in hand."""

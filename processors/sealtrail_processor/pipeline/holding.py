@@ -7,6 +7,8 @@ for longest are left to the store, and read again when a message names them (`Pa
   evicted chain is looked at by no timer. It goes only where such chains alone are twice as many as
   shall be held, and that is counted apart.
 - Some more than `most` are held before any is evicted, so that chains are not sorted at each look.
+- A gap and a branch cost about what a chain does, and are counted as one: who opens gaps and forks
+  has chains evicted, and no more memory.
 - Of chains that are held, hashes of batches are left to the store where there are too many of them,
   again of those first that were silent longest.
 """
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sealtrail.chain import Chains, ChainState
     from sealtrail_processor.judging.ports import Stored
@@ -44,6 +46,27 @@ class Holding:
     recalled: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is in memory of partitions: chains, hashes of batches, open gaps, forks."""
+
+    chains: int
+    hashes: int
+    gaps: int
+    branches: int
+
+    @classmethod
+    def of(cls, partitions: Iterable[Chains]) -> Held:
+        """Of some partitions' chains together."""
+        states = [state for chains in partitions for state in chains.by_id.values()]
+        return cls(
+            len(states),
+            sum(state.hashes for state in states),
+            sum(len(state.beyond) for state in states),
+            sum(len(state.tips) for state in states),
+        )
+
+
 def surplus(chains: Chains, holding: Holding, pending: Callable[[ChainState], bool]) -> list[bytes]:
     """The chains to evict, counted; none while there is room.
 
@@ -52,29 +75,40 @@ def surplus(chains: Chains, holding: Holding, pending: Callable[[ChainState], bo
         holding: how many shall be.
         pending: whether time may still find something about a chain that was not told.
     """
-    most, held = holding.most, len(chains.by_id)
+    most, held = holding.most, weight(chains)
     if held <= most + most // 8:
         return []
     states = sorted(chains.by_id.values(), key=lambda state: state.last_arrival)
     waiting = {state.chain_id for state in states if pending(state)}
-    resting = [s.chain_id for s in states if s.chain_id not in waiting]
-    found = resting[: held - most]
+    resting = [s for s in states if s.chain_id not in waiting]
+    found = _lightening(resting, held - most)
+    held -= sum(state.weight for state in found)
     # Twice as many is what memory must have room for, whatever they wait for.
-    over = max(held - len(found) - 2 * most, 0)
-    found += [s.chain_id for s in states if s.chain_id in waiting][:over]
-    holding.evicted += len(found)
-    holding.watched += over
+    over = _lightening([s for s in states if s.chain_id in waiting], held - 2 * most)
+    holding.evicted += len(found) + len(over)
+    holding.watched += len(over)
+    return [state.chain_id for state in (*found, *over)]
+
+
+def _lightening(states: Iterable[ChainState], over: int) -> list[ChainState]:
+    """The first of some chains that have so much weight together."""
+    found = []
+    for state in states:
+        if over <= 0:
+            break
+        found.append(state)
+        over -= state.weight
     return found
 
 
-def hashes(chains: Chains) -> int:
-    """How many hashes of batches are held."""
-    return sum(len(state.recent) for state in chains.by_id.values())
+def weight(chains: Chains) -> int:
+    """How many chains, gaps and branches are held."""
+    return sum(state.weight for state in chains.by_id.values())
 
 
 def shed(chains: Chains, holding: Holding) -> None:
     """Leave hashes of batches to the store; nothing while there is room."""
-    held = hashes(chains)
+    held = sum(state.hashes for state in chains.by_id.values())
     if held <= holding.hashes:
         return
     for state in sorted(chains.by_id.values(), key=lambda state: state.last_arrival):

@@ -51,7 +51,7 @@ from sealtrail_processor.judging.ports import (
 from sealtrail_processor.judging.suspicion import Suspicion
 from sealtrail_processor.pipeline import arrivals
 from sealtrail_processor.pipeline.cutting import Caps, parts, runs
-from sealtrail_processor.pipeline.holding import Holding, reading, shed, surplus
+from sealtrail_processor.pipeline.holding import Holding, reading, shed, surplus, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -120,6 +120,7 @@ class Step:
     def settle(self) -> None:
         """It is committed: memory moves on."""
         partition, flush = self.partition, self.flush
+        self._trial.settle()
         partition.next_offset = flush.last_offset + 1
         partition.last_arrival = max(partition.last_arrival, self._known_at)
         partition.ports.committed(flush)
@@ -178,15 +179,23 @@ class Partition:
                 return cursor
 
     def _newest(self) -> Chains:
-        """As many chains as are held, those that time may still find something about first."""
+        """As many chains as are held, those that time may still find something about first.
+
+        What their gaps and branches cost is known when they are read: with that of twice as many
+        chains it is enough.
+        """
         log, chains, holding = self.log, Chains(), self.ports.holding
         stored = self.ports.ledger.chains(log.topic, log.partition, 2 * holding.most + 1)
         wanted = [c for n, c in enumerate(stored) if n < holding.most * (1 + c.watched)]
+        whole = len(wanted) == len(stored)
         for chain_ids in reading(wanted):
+            if weight(chains) > 2 * holding.most:
+                whole = False
+                break
             found = self.ports.ledger.history(log, self.lives(), chain_ids)
             chains.recall(found.links, found.continued)
             shed(chains, holding)
-        if len(wanted) < len(stored):
+        if not whole:
             chains.evict(())
         return chains
 
@@ -372,7 +381,8 @@ class Partition:
     ) -> Step:
         self._recall(examined)
         keys = needed(examined, self.chains)
-        stored = self.ports.ledger.stored_hashes(keys) if keys else {}
+        ledger = self.ports.ledger
+        stored = ledger.stored_hashes(self.log, self.lives(), keys) if keys else {}
         step = Step(self, messages)
         try:
             step.judge(examined, stored, bad)

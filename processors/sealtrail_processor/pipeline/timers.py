@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Found = tuple[int, Finding, str]
 # Heartbeats of chains that are not held: the batch may come later. Those heard last are kept.
 STRANGERS = 20_000
+# What was told of a chain and is over, gaps that were filled, is forgotten when it is more.
+OVER = 64
 
 
 class Timers:
@@ -84,12 +86,20 @@ class Timers:
             since = self._watched_since.setdefault(log.partition, now)
             at = partition.last_arrival if lagging else now
             for state in partition.chains.by_id.values():
-                told = self._told.get((log.partition, state.chain_id), ())
+                told = self._still_told((log.partition, state.chain_id), state)
                 for finding in self._chain(log, state, at, None if lagging else max(since, 0)):
                     if (finding.code, finding.batch_seq) not in told:
                         entry = (0, finding, state.identity.tenant)
                         found.setdefault(log, []).append(entry)
         return found
+
+    def _still_told(self, at: tuple[int, bytes], state: ChainState) -> set[tuple[Code, int]]:
+        """What was told of a chain; not for ever of gaps that anybody can open and fill."""
+        told = self._told.get(at, set())
+        if len(told) > len(state.beyond) + OVER:
+            open_ = {(Code.GAP, first) for first, _ in state.gaps()}
+            told &= open_ | {(Code.GAP, _last(state) + 1), (Code.STALLED_CHAIN, state.next_batch)}
+        return told
 
     def pending(self, partition: int, state: ChainState) -> bool:
         """Whether time may still find something about a chain that was not told.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail_processor.judging.model import finding_id
 from sealtrail_processor.judging.ports import LogChanged
-from sealtrail_processor.pipeline.holding import hashes
+from sealtrail_processor.pipeline.holding import Held
 from sealtrail_processor.pipeline.timers import Timers
 from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
 from sealtrail_processor.quarantine.held import Releaser
@@ -164,16 +164,14 @@ class Upkeep:
         future = self._in_flush_thread(self.look_around)
         while True:
             try:
-                found, chains, batches = future.result(timeout=UPKEEP_S)
+                found, held = future.result(timeout=UPKEEP_S)
                 break
             except TimeoutError:
                 if self._stop.is_set():
                     return
                 self.watch()
         self.tell(found)
-        self._metrics.chains.set(chains)
-        self._metrics.hashes.set(batches)
-        self._count()
+        self._count(held)
         logs = [p.log for p in list(self._partitions.values())]
         self._releaser.run(logs, self._outside.keys, self._rules)
 
@@ -208,8 +206,8 @@ class Upkeep:
             found.update(bytes(row[0]) for row in rows)
         return found
 
-    def look_around(self) -> tuple[Mapping[Log, list[Found]], int, int]:
-        """Findings that time makes, chains and hashes that are held; runs in the flush thread.
+    def look_around(self) -> tuple[Mapping[Log, list[Found]], Held]:
+        """Findings that time makes, and what is held of chains; runs in the flush thread.
 
         Raises:
             LogChanged: the broker is another one now.
@@ -231,12 +229,15 @@ class Upkeep:
                 evicted = partition.evict(partial(self._timers.pending, number))
                 self._timers.evicted(number, evicted)
         self._timers.trim(open_partitions)
-        held = [p.chains for p in open_partitions]
-        return found, sum(len(c.by_id) for c in held), sum(map(hashes, held))
+        return found, Held.of(p.chains for p in open_partitions)
 
-    def _count(self) -> None:
-        """Take what became of chains since the last look into the counters."""
+    def _count(self, held: Held) -> None:
+        """Show what is held of chains, and what became of the others since the last look."""
         it, metrics = self._holding, self._metrics
+        metrics.chains.set(held.chains)
+        metrics.hashes.set(held.hashes)
+        metrics.gaps.set(held.gaps)
+        metrics.branches.set(held.branches)
         now = (it.evicted - it.watched, it.watched, it.recalled)
         counters = (
             metrics.evicted.labels("no"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sealtrail.chain import Bounds
 from sealtrail.validate import Place
 from sealtrail_processor.judging import clock
 from sealtrail_processor.judging.judge import Rules, examine
@@ -255,7 +256,8 @@ class Worker:
             _us(settings.behind_tolerance_s),
         )
         place = Place(settings.environment, tenants, log_.topic, log_.partition)
-        return Rules(place, limits, _us(settings.gap_settle_s))
+        bounds = Bounds(settings.chain_gaps_max, settings.chain_branches_max)
+        return Rules(place, limits, _us(settings.gap_settle_s), bounds)
 
     def revoke(self, numbers: Iterable[int]) -> None:
         """Partitions were taken away: nothing more is begun for them."""

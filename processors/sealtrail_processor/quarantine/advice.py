@@ -76,6 +76,15 @@ NEXT: Final = {
         "The chain belongs to another producer or instance: two processes with copied state, or a "
         "forger; compare producer and instance with the chain's own."
     ),
+    Code.GAP: (
+        "Too many batches before it are missing: find out why they do not come (parked, dismissed, "
+        "forged numbers?), then replay this one, or raise SEALTRAIL_CHAIN_GAPS_MAX before."
+    ),
+    Code.FORK: (
+        "The chain has forked as often as it may: two processes with copied state, or a stolen key "
+        "(`sealtrail keys exposure KEY`); revoke it, or raise SEALTRAIL_CHAIN_BRANCHES_MAX and "
+        "replay."
+    ),
     Code.CRASH_LOOP: (
         "It ended the worker each time: keep the bytes for a report, and replay it on a version "
         "that is mended, or dismiss it."
@@ -99,7 +108,8 @@ def next_step(code: str, *, passes_now: bool, name: str) -> str:
         passes_now: whether steps 1 to 9 would let it pass with what is known today.
         name: id of the message.
     """
-    if passes_now and code != Code.ID_COLLISION:
+    # What step 10 says is not among what would be judged today.
+    if passes_now and code not in (Code.ID_COLLISION, Code.GAP, Code.FORK):
         return f"With what is known today it would pass: sealtrail quarantine replay {name}"
     try:
         return NEXT[Code(code)]

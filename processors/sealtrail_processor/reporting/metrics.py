@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from sealtrail.findings import Code
+
 if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Flush
 
+# Of messages that are refused: what they would have added to a chain is at its limit.
+_CHAIN_FULL = (Code.GAP, Code.FORK)
 _FLUSH_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -50,6 +54,14 @@ class Metrics:
         self.chains = Gauge("sealtrail_chains", "Chains held in memory", registry=it)
         self.hashes = Gauge(
             "sealtrail_chain_hashes", "Hashes of batches held in memory", registry=it
+        )
+        self.gaps = Gauge("sealtrail_chain_gaps", "Open gaps of chains in memory", registry=it)
+        self.branches = Gauge("sealtrail_chain_branches", "Forks of chains in memory", registry=it)
+        self.chain_full = Counter(
+            "sealtrail_chain_full",
+            "Batches refused for a gap or fork too many of their chain",
+            ["code"],
+            registry=it,
         )
         self.evicted = Counter(
             "sealtrail_chains_evicted",
@@ -97,6 +109,8 @@ class Metrics:
             size += len(judged.message.value or b"")
             if judged.refused is not None:
                 self.quarantine_bytes.inc(len(judged.message.value or b""))
+                if judged.refused.code in _CHAIN_FULL:
+                    self.chain_full.labels(judged.refused.code.value).inc()
             if judged.batch is not None and judged.disposition.value in ("accepted", "released"):
                 events += len(judged.batch.occurred_at)
             for finding in judged.findings:

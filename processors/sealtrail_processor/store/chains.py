@@ -88,6 +88,14 @@ _CONTINUED = f"""
     ORDER BY indexOf({{logs:Array(String)}}, log_id), offset
     LIMIT 1 BY continues_chain
 """  # noqa: S608 - our own text
+# Chains and numbers as two lists: pairs that nobody asked for are left out afterwards.
+_HASHES = f"""
+    SELECT chain_id, batch_seq, statement_hash, branch
+    FROM batches FINAL
+    WHERE chain_id IN (SELECT toFixedString(unhex(arrayJoin({{chains:Array(String)}})), 32))
+        AND batch_seq IN {{numbers:Array(UInt64)}} AND {_OF_LIVES}
+    ORDER BY branch
+"""  # noqa: S608 - our own text
 _NAMESAKES = f"SELECT DISTINCT chain_id FROM batches WHERE {_OF_LIVES} AND"  # noqa: S608 - our own text
 _RANGE = "chain_id BETWEEN unhex({{low{n}:String}}) AND unhex({{high{n}:String}})"
 
@@ -139,6 +147,22 @@ def namesakes(
             where |= {f"low{n}": low.hex(), f"high{n}": high.hex()}
         rows = store.query(f"{_NAMESAKES} ({' OR '.join(ranges)})", where)
         found.update(bytes(row[0]) for row in rows)
+    return found
+
+
+def hashes(
+    store: Store, place: Log, lives_: Sequence[Life], keys: Collection[tuple[bytes, int]]
+) -> dict[tuple[bytes, int], list[tuple[bytes, int]]]:
+    """(chain_id, batch_seq) -> [(statement_hash, branch)], of those keys that are stored."""
+    wanted = {
+        "chains": sorted({chain_id.hex() for chain_id, _ in keys}),
+        "numbers": sorted({number for _, number in keys}),
+    }
+    found: dict[tuple[bytes, int], list[tuple[bytes, int]]] = {}
+    rows = store.query(_HASHES, _where(place, lives_) | wanted) if keys else []
+    for chain_id, batch_seq, digest, branch in rows:
+        if (bytes(chain_id), batch_seq) in keys:
+            found.setdefault((bytes(chain_id), batch_seq), []).append((bytes(digest), branch))
     return found
 
 

@@ -98,10 +98,11 @@ class StoreLedger:
         return rebuild.receipts_of(self._store, offsets, now)
 
     def stored_hashes(
-        self, keys: Collection[tuple[bytes, int]]
+        self, place: Log, lives: Sequence[Life], keys: Collection[tuple[bytes, int]]
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
         """See ports.Ledger."""
-        return rebuild.stored_hashes(self._store, keys)
+        self._sync("batches")
+        return chains.hashes(self._store, place, lives, keys)
 
     def deaths(self, log_id: str, topic: str) -> Sequence[Death]:
         """See ports.Ledger."""

@@ -2,7 +2,6 @@
 
 - cursor: where the contiguous commits of this log end; reading begins behind it, whatever Kafka's
   group says;
-- stored_hashes: statement hashes of batches that memory no longer holds;
 - receipts: when messages were first seen, where the broker does not say: the first writer wins;
 - key records, in the order of their arrival;
 - deaths of workers that had its messages in hand.
@@ -10,7 +9,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from sealtrail_processor.judging.suspicion import Death
 from sealtrail_processor.store.rows import COORDINATES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sealtrail_processor.store.client import Store
 
@@ -47,14 +45,6 @@ _CURSOR = """
 _END = """
     SELECT maxOrNull(last_offset) FROM commit_ends
     WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
-"""
-# Chains and numbers as two lists: pairs that nobody asked for are left out afterwards.
-_HASHES = """
-    SELECT chain_id, batch_seq, statement_hash, branch
-    FROM committed_batches
-    WHERE chain_id IN (SELECT toFixedString(unhex(arrayJoin({chains:Array(String)})), 32))
-        AND batch_seq IN {numbers:Array(UInt64)}
-    ORDER BY branch
 """
 # Another worker may have taken other messages together, so that two inserts stand: the first
 # block counts.
@@ -119,31 +109,6 @@ def _repair_end(store: Store, log: Log, first: int, last: int) -> None:
         row = (log.log_id, log.topic, log.partition, first, last, 0)
         token = "/".join(map(str, ("commit_ends", *row)))
         store.insert("commit_ends", COMMIT_ENDS, [row], token)
-
-
-def stored_hashes(
-    store: Store, keys: Collection[tuple[bytes, int]]
-) -> Mapping[tuple[bytes, int], list[tuple[bytes, int]]]:
-    """Statement hash and branch of committed batches.
-
-    Args:
-        store: who is asked.
-        keys: (chain_id, batch_seq) of batches.
-
-    Returns:
-        (chain_id, batch_seq) -> [(statement_hash, branch)], for those of which any is stored.
-    """
-    found: dict[tuple[bytes, int], list[tuple[bytes, int]]] = defaultdict(list)
-    if not keys:
-        return found
-    wanted = {
-        "chains": sorted({chain_id.hex() for chain_id, _ in keys}),
-        "numbers": sorted({number for _, number in keys}),
-    }
-    for chain_id, batch_seq, digest, branch in store.query(_HASHES, wanted):
-        if (chain_id, batch_seq) in keys:
-            found[chain_id, batch_seq].append((digest, branch))
-    return dict(found)
 
 
 def receipts(store: Store, log: Log, offsets: Sequence[int], now: int) -> dict[int, int]:

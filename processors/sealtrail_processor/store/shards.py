@@ -106,14 +106,10 @@ class ShardedLedger:
         return found
 
     def stored_hashes(
-        self, keys: Collection[tuple[bytes, int]]
+        self, place: Log, lives: Sequence[Life], keys: Collection[tuple[bytes, int]]
     ) -> Mapping[tuple[bytes, int], Sequence[tuple[bytes, int]]]:
-        """See ports.Ledger. One shard knows a chain; which is not known here."""
-        found: dict[tuple[bytes, int], Sequence[tuple[bytes, int]]] = {}
-        if keys:
-            for ledger in self._ledgers:
-                found.update(ledger.stored_hashes(keys))
-        return found
+        """See ports.Ledger."""
+        return shard_of(self._ledgers, place.partition).stored_hashes(place, lives, keys)
 
     def deaths(self, log_id: str, topic: str) -> Sequence[Death]:
         """See ports.Ledger."""

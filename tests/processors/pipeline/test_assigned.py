@@ -12,6 +12,7 @@ from tests.processors.pipeline.scenes import SECOND, raw
 
 from sealtrail import ids
 from sealtrail.errors import ConfigurationError, UnavailableError
+from sealtrail.findings import Code
 from sealtrail_processor.judging.keys_reader import KeysReader
 from sealtrail_processor.judging.model import Log, RawMessage
 from sealtrail_processor.judging.ports import LogChanged
@@ -127,7 +128,7 @@ class House:
 
     def look_around(self) -> None:
         """What the upkeep thread does at each turn, without its threads."""
-        found, _, _ = self.worker.upkeep.look_around()
+        found, _ = self.worker.upkeep.look_around()
         self.worker.upkeep.tell(found)
 
 
@@ -376,6 +377,35 @@ def test_threads_start_and_stop(house: House) -> None:
     house.worker.stop()
     assert house.worker.status.stopping
     assert [j.disposition.value for j in house.ledger.judged()] == ["accepted"]
+
+
+def test_what_a_chain_has_no_room_for_waits_in_quarantine_and_is_counted() -> None:
+    house = House(chain_gaps_max=1, chain_branches_max=1)
+    house.assign()
+    producer = world.Producer()
+    sent = [producer.send() for _ in range(5)]
+    twins = [world.Producer() for _ in range(3)]
+    # The same chain three times more: a batch of other events each, for one place.
+    forks = [twin.send(4 + n) for n, twin in enumerate(twins)]
+    house.process(house.append(sent[0], sent[2], sent[4], *forks, at=world.NOW))
+    became = [(j.disposition.value, j.refused and j.refused.code) for j in house.ledger.judged()]
+    assert became == [
+        *[("accepted", None)] * 2,
+        ("quarantined", Code.GAP),
+        ("accepted", None),
+        *[("quarantined", Code.FORK)] * 2,
+    ]
+    # A place in the gap is room for what comes after: sent again, it is taken.
+    house.process(house.append(sent[1], sent[4], at=world.NOW))
+    assert [j.disposition.value for j in house.ledger.judged()[6:]] == ["accepted"] * 2
+    house.worker.upkeep.step()
+    sample = house.worker.metrics.registry.get_sample_value
+    assert sample("sealtrail_chain_gaps") == 1
+    assert sample("sealtrail_chain_branches") == 1
+    assert sample("sealtrail_chain_hashes") == 5
+    assert sample("sealtrail_chain_full_total", {"code": "GAP"}) == 1
+    assert sample("sealtrail_chain_full_total", {"code": "FORK"}) == 2
+    house.worker.stop()
 
 
 def test_chains_that_leave_memory_and_come_back_are_counted() -> None:

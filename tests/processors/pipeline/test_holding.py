@@ -11,17 +11,18 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.contract import world
-from tests.processors.pipeline.scenes import SECOND, Scene
+from tests.processors.pipeline.scenes import RULES, SECOND, Scene
 
 from sealtrail import avro
 from sealtrail.batch import SignedBatch
+from sealtrail.chain import BOUNDS, Bounds
 from sealtrail.dsse import BATCH
 from sealtrail.errors import UnavailableError
 from sealtrail.findings import Code
 from sealtrail.statement import ZERO, BatchStatement, Continues, Genesis, Heartbeat, Identity
 from sealtrail.validate import VerifiedBatch, VerifiedHeartbeat
 from sealtrail_processor.judging.judge import Examined
-from sealtrail_processor.pipeline.holding import Holding
+from sealtrail_processor.pipeline.holding import Holding, weight
 from sealtrail_processor.pipeline.timers import Timers
 from sealtrail_processor.settings import WorkerSettings
 
@@ -121,11 +122,16 @@ class Stream:
     most: int = 10_000
     hashes: int = 200_000
     step: int = 25 * SECOND
+    bounds: Bounds = BOUNDS
     scene: Scene = field(init=False)
     recorded: set[tuple[Code, bytes, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.scene = Scene(examine=self.examine, holding=Holding(self.most, self.hashes))
+        self.scene = Scene(
+            examine=self.examine,
+            holding=Holding(self.most, self.hashes),
+            rules=replace(RULES, bounds=self.bounds),
+        )
         for number in range(len(self.outcomes)):
             self.scene.append(b"%d" % number, at=world.NOW + number * self.step)
         self.timers = Timers(WorkerSettings())
@@ -172,20 +178,24 @@ many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCh
 def test_messages_become_the_same_however_few_chains_are_held(
     stream: list[Outcome], most: int, data: st.DataObject
 ) -> None:
-    every, few = Stream(stream), Stream(stream, most, data.draw(st.integers(0, 6)))
+    bounds = data.draw(st.sampled_from([BOUNDS, Bounds(1, 1), Bounds(1, 2), Bounds(2, 1)]))
+    every = Stream(stream, bounds=bounds)
+    few = Stream(stream, most, data.draw(st.integers(0, 6)), bounds=bounds)
     broken = data.draw(st.sets(st.integers(0, len(stream) - 1), max_size=4))
     every.scene.ledger.broken = few.scene.ledger.broken = broken
     every.take(len(stream))
+    recent = data.draw(st.sampled_from([1, 2, 3, 4096]))
     while few.partition.next_offset < len(stream):
         few.scene.ledger.failures = data.draw(st.integers(0, 1))
         few.scene.ledger.silent = data.draw(st.sampled_from([0, 0, 1, 2]))
-        few.take(few.partition.next_offset + data.draw(st.integers(1, 8)))
+        with patch("sealtrail.chain_state.RECENT", recent):
+            few.take(few.partition.next_offset + data.draw(st.integers(1, 8)))
         few.scene.ledger.silent = 0
         if data.draw(st.integers(0, 9)) == 9:
             few.partition = few.scene.partition()
         with patch("sealtrail_processor.pipeline.holding.KEPT", 1):
             few.partition.evict(pending=lambda _: False)
-        assert len(few.partition.chains.by_id) <= most
+        assert weight(few.partition.chains) <= most
     assert few.fates() == every.fates()
 
 

@@ -157,7 +157,7 @@ def test_only_hashes_that_memory_lost_are_asked_for() -> None:
     at = arrival(world.NOW + SECOND)
     examined = [examine(raw(9, values[0]), at, PLACE, world.directory())]
     assert needed(examined, chains) == set()
-    chains.by_id[producer.chain_id].recent.clear()
+    chains.by_id[producer.chain_id].shed(1)
     assert needed(examined, chains) == {(producer.chain_id, 0)}
 
 

@@ -52,6 +52,19 @@ def test_a_gap_is_reported_once_it_settled_and_only_once() -> None:
     assert watch.codes(50) == []
 
 
+def test_gaps_that_were_told_and_filled_are_not_remembered_for_ever() -> None:
+    watch = Watch()
+    producer = world.Producer()
+    sent = [producer.send() for _ in range(200)]
+    watch.commit(*sent[::2], at=world.NOW)
+    assert len(watch.codes(31)) == 99
+    watch.commit(*sent[1:195:2], at=world.NOW)
+    assert watch.codes(40) == []
+    assert watch.timers._told == {
+        (1, producer.chain_id): {(Code.GAP, 195), (Code.GAP, 197)},
+    }
+
+
 def test_a_gap_that_fills_in_time_is_never_reported() -> None:
     watch = Watch()
     producer = world.Producer()

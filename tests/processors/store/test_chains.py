@@ -8,7 +8,7 @@ from tests.processors.store.making import NOW, Make, Maker, held
 
 from sealtrail.chain import Chains
 from sealtrail.findings import Disposition
-from sealtrail.statement import Continues
+from sealtrail.statement import ZERO, Continues
 from sealtrail_processor.judging.model import Judged, Log
 from sealtrail_processor.judging.ports import Life, Stored
 from sealtrail_processor.store import chains
@@ -85,6 +85,21 @@ def test_each_chain_is_read_as_it_would_be_held(
     assert alone.by_id == {}
     assert alone.known(missing).continued == (before.chain_id, before.genesis.continues)
     assert alone.known(missing) == every_of(store, later, lives, every, missing).known(missing)
+
+
+def test_hashes_are_those_of_the_lives_that_count(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    m = maker()
+    judged = m.accept(1, 1, 1)
+    sink.write(m.flush(judged[:2]))
+    lives = chains.lives(store, m.log.topic, 3)
+    sink.write(m.flush(judged[2:]))
+    keys = {(m.chain_id, n) for n in range(4)} | {(ZERO, 0)}
+    assert chains.hashes(store, m.log, lives, keys) == {
+        (m.chain_id, n): [(judged[n].batch.statement_hash, 0)] for n in (0, 1)
+    }
+    assert chains.hashes(store, m.log, lives, set()) == {}
 
 
 def every_of(

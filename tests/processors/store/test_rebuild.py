@@ -6,7 +6,6 @@ from tests.processors.store.making import NOW, Make, event, held
 
 from sealtrail.chain import Link
 from sealtrail.findings import Disposition
-from sealtrail.statement import ZERO
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.judging.suspicion import Death
 from sealtrail_processor.store import chains, rebuild
@@ -101,17 +100,6 @@ def test_a_released_message_stands_where_it_was_accepted(
         {"l": m.log.log_id},
     )
     assert rows == [("other", 7)]
-
-
-def test_stored_hashes(store: ClickHouseStore, sink: ClickHouseSink, maker: Make):
-    m = maker()
-    judged = m.accept(1, 1, 1)
-    sink.write(m.flush(judged[:2]))
-    keys = {(m.chain_id, 0), (m.chain_id, 1), (m.chain_id, 2), (ZERO, 0)}
-    assert rebuild.stored_hashes(store, keys) == {
-        (m.chain_id, n): [(judged[n].batch.statement_hash, 0)] for n in (0, 1)
-    }
-    assert rebuild.stored_hashes(store, set()) == {}
 
 
 def test_the_first_receipt_counts_whatever_a_later_writers_clock_says(
