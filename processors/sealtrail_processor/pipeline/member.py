@@ -4,6 +4,7 @@
   group's commit after each rebalance, so that very call is overridden.
 - Nothing is committed to the group while this member joins it.
 - What the group's coordinator refused is taken: aiokafka tries no more before.
+- A member that is given a generation again leaves: what it holds would pass for what is to come.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> drive
         logger = logging.getLogger("faust.consumer")
         # Between what was taken away and what is assigned next.
         _rebalancing = True
-        # The generation in which it was told where to read.
-        _sought = -1
+        # The generation that it was given last, and the one in which it was told where to read.
+        _given = _sought = -1
 
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
             thread = _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -111,6 +112,9 @@ def transport(app: faust.App, settings: WorkerSettings, worker: Worker) -> drive
             await super().on_partitions_revoked(revoked)
 
         async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+            if generation_id <= self._given:
+                _leave_group(worker, generation_id)
+            self._given = generation_id
             self._rebalancing = False
             self.stop_flow()
             await super().on_partitions_assigned(assigned, generation_id)
@@ -181,6 +185,17 @@ async def _assigned(
         await asyncio.sleep(pause)
         pause = min(pause * 2, BACKOFF_MAX_S)
     raise asyncio.CancelledError
+
+
+def _leave_group(worker: Worker, generation: int) -> None:
+    """A generation came again, or an earlier one.
+
+    Kafka gives it to a member that joins again and wants what it wanted, and a group that began
+    anew counts from 1. Partitions that were taken away open in a later one only, so that they would
+    stand still until the watchdog comes.
+    """
+    log.error("generation %d of the group came again: leaving, to be started anew", generation)
+    worker.leave(EXIT_FAILED)
 
 
 def _give_up(worker: Worker) -> None:

@@ -185,6 +185,20 @@ async def test_within_a_rebalance_nothing_is_loaded_sought_or_resumed(broker: Br
     assert [generation for _, generation in broker.worker.asked] == [1, 2]
 
 
+@pytest.mark.parametrize("generation", [3, 1])
+async def test_a_generation_that_comes_again_ends_the_worker(
+    broker: Broker, generation: int
+) -> None:
+    for given in (2, 3):
+        await broker.assign(given)
+        await broker.resume()
+        await broker.revoke()
+    assert broker.worker.left == []
+    # To a member that joins again without need, and of a broker that began anew.
+    await broker.assign(generation)
+    assert broker.worker.left == [EXIT_FAILED]
+
+
 async def test_a_seek_of_the_rebalance_before_resumes_nothing(broker: Broker) -> None:
     await broker.assign(1)
     broker.worker.answer = Future()
