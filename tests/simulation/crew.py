@@ -80,13 +80,17 @@ class Crew:
 
     def turn(self, worker: Worker, numbers: Sequence[int]) -> bool:
         """A turn of this one; whether there was something to do."""
-        if not self._world.tape.one_in(4):
-            self._world.group.complete()
         # One that a broker without a disk has forgotten hears of it sooner or later.
         if worker not in self._world.group.members and (
             self._world.quiet or self._world.tape.one_in(2)
         ):
             self._world.group.join(worker)
+        if not self._world.tape.one_in(4):
+            self._world.group.complete()
+        if worker.lost:
+            self._world.note(f"{worker.name} leaves: a generation came again")
+            self.end(worker)
+            return True
         if not self._world.tape.one_in(4):
             self.act(worker, worker.seek)
         return worker in self.workers and self.act(worker, lambda: worker.turn(numbers))

@@ -43,6 +43,7 @@ class SimGroup:
     generation: int = 0
     preparing: bool = False
     members: list[Member] = field(default_factory=list)
+    owners: list[Member] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
 
     def join(self, member: Member) -> None:
@@ -57,10 +58,26 @@ class SimGroup:
             self.begin()
 
     def forget(self) -> None:
-        """A broker without a disk knows neither offsets nor members."""
+        """A broker without a disk knows neither offsets nor members, and counts from 1 again.
+
+        That comes to the generation which a member had before: here as often as not at once.
+        """
         self.offsets.clear()
         self.members.clear()
-        self.generation, self.preparing = 0, False
+        self.owners.clear()
+        before = max(self.generation - 1, 0)
+        self.generation, self.preparing = self.tape.below(2) * before, False
+
+    def again(self) -> None:
+        """A member that is not the leader, and wants what it wanted, comes in between.
+
+        It is given what it had, in the same generation; nobody else hears of it.
+        """
+        if len(self.members) > 1 and not self.preparing:
+            member = self.members[1 + self.tape.below(len(self.members) - 1)]
+            self.note(f"{member.name} joins again")
+            member.revoked()
+            self._give(member)
 
     def begin(self) -> None:
         """Take all partitions away."""
@@ -72,16 +89,20 @@ class SimGroup:
 
     def complete(self) -> None:
         """Give partitions to members."""
-        if not self.preparing:
+        if not self.preparing or not self.members:
             return
         self.preparing = False
         self.generation += 1
         most = len(self.members)
-        owners = [self.tape.below(most) if most > 1 else 0 for _ in range(PARTITIONS)]
-        for at, member in enumerate(list(self.members)):
-            numbers = [number for number, owner in enumerate(owners) if owner == at]
-            self.note(f"{member.name} has partitions {numbers} in generation {self.generation}")
-            member.given(self.generation, numbers)
+        at = [self.tape.below(most) if most > 1 else 0 for _ in range(PARTITIONS)]
+        self.owners = [self.members[owner] for owner in at]
+        for member in list(self.members):
+            self._give(member)
+
+    def _give(self, member: Member) -> None:
+        numbers = [number for number, owner in enumerate(self.owners) if owner is member]
+        self.note(f"{member.name} has partitions {numbers} in generation {self.generation}")
+        member.given(self.generation, numbers)
 
     def commit(self, member: Member, generation: int, offsets: Mapping[int, int]) -> None:
         """Take offsets, of whoever may say them."""

@@ -83,6 +83,8 @@ class Worker:
         # `app.consumer_generation_id`, and the one in which it was told where to read.
         self._generation = self._sought = -1
         self._joining = True
+        # A generation came again: `member` ends the process.
+        self.lost = False
         ledger = StoreLedger(world.store)
         mark = Mark(bytearray(PAGE))
         ports = Ports(
@@ -108,13 +110,13 @@ class Worker:
 
     def revoked(self) -> None:
         """Member.revoked."""
-        # Of a broker that began anew a generation may have the number of the one before.
-        self._joining, self._sought = True, -1
+        self._joining = True
         self._acks.revoked(self.owned)
         self._assigned.revoke(self.owned)
 
     def given(self, generation: int, numbers: Sequence[int]) -> None:
         """Member.given."""
+        self.lost |= generation <= self._generation
         self._joining = False
         self._generation, self.owned = generation, tuple(numbers)
 

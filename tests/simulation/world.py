@@ -268,6 +268,7 @@ _ACTIONS: tuple[Callable[[World], object], ...] = (
     *[lambda w: w.crew.commit()] * 4,
     *[lambda w: w.group.begin()] * 2,
     lambda w: w.group.complete(),
+    lambda w: w.group.again(),
     lambda w: w.service().crash(),
     lambda w: w.service().close(),
     *[lambda w: w.crew.thaw()] * 2,
