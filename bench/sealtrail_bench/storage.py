@@ -24,7 +24,7 @@ _DISKS = """
     GROUP BY table, disk_name
 """
 _MESSAGES = "SELECT count(), sum(length(value)) FROM payloads"
-_SAMPLE = "SELECT value FROM payloads ORDER BY cityHash64(log_id, partition, offset) LIMIT 64"
+_SAMPLE = "SELECT hex(value) FROM payloads ORDER BY cityHash64(log_id, partition, offset) LIMIT 64"
 
 
 def measure(store: Store, *, merge: bool) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def measure(store: Store, *, merge: bool) -> dict[str, Any]:
 def _envelope(store: Store) -> float:
     """Bytes of a message beside its events: frame, statement, signatures; the mean of a sample."""
     beside = []
-    for (value,) in store.query(_SAMPLE):
+    for (text,) in store.query(_SAMPLE):
+        value = bytes.fromhex(text)
         events = SignedBatch.decode(unframe(value)[1]).events
         beside.append(len(value) - sum(map(len, events)))
     # A store that the engine filled by itself holds no messages.
