@@ -63,6 +63,7 @@ def measure(store: Store, *, merge: bool) -> dict[str, Any]:
 def _envelope(store: Store) -> float:
     """Bytes of a message beside its events: frame, statement, signatures; the mean of a sample."""
     beside = []
+    # As text: a String that is no UTF-8 has no bytes that the client would give as they are.
     for (text,) in store.query(_SAMPLE):
         value = bytes.fromhex(text)
         events = SignedBatch.decode(unframe(value)[1]).events

@@ -3,9 +3,11 @@
 import time
 from hashlib import sha256
 
+import pytest
 from tests.conftest import Stack
 
 from sealtrail import ids
+from sealtrail.batch import SignedBatch, frame
 from sealtrail.settings import load
 from sealtrail_audit import graph, lineage, reader
 from sealtrail_audit.settings import AuditSettings
@@ -36,4 +38,11 @@ def test_ids_links_and_commits_are_as_the_pipeline_makes_them(stack: Stack) -> N
     figures = storage.measure(store, merge=True)
     assert figures["events"] == 3000
     assert figures["tables"]["events"] > figures["tables"]["commits"] > 0
+    # What a message has beside its events is evidence, too.
+    body = bytes(range(256)) * 30
+    envelope = SignedBatch("of a test", body[:3000], (body[:64],), 1, (body,))
+    value = frame(1, envelope.encode())
+    store.command(f"INSERT INTO payloads (offset, value) SELECT 1, unhex('{value.hex()}')")
+    beside = storage.measure(store, merge=False)["evidence_bytes"] - figures["evidence_bytes"]
+    assert beside == pytest.approx((len(value) - len(body)) / 3000, abs=0.2)
     store.close()
