@@ -52,6 +52,9 @@ class Code(StrEnum):
     IDENTITY_MISMATCH = "IDENTITY_MISMATCH"
 
 
+# How the detail begins of a refused message whose bytes the store was not given; then their size.
+NOT_KEPT = "not kept: "
+
 PARKED_CODES = frozenset({Code.UNKNOWN_KEY, Code.UNKNOWN_SCHEMA})
 
 

@@ -15,6 +15,7 @@ from sealtrail import ids
 from sealtrail.chain import Link
 from sealtrail.errors import UnavailableError
 from sealtrail.findings import Disposition
+from sealtrail_processor.judging.keeping import spent_on
 from sealtrail_processor.judging.model import BoundaryBroken, Flush, Log, OneByOne, RawMessage
 from sealtrail_processor.judging.ports import History, Life, Stored
 from sealtrail_processor.pipeline.marks import PAGE, Mark
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sealtrail.statement import Continues
+    from sealtrail_processor.judging.keeping import Spent
     from sealtrail_processor.judging.keys_reader import StoredRecord
     from sealtrail_processor.judging.model import Judged
     from sealtrail_processor.judging.ports import Coordinates, Outgoing
@@ -97,6 +99,10 @@ class MemoryLedger:
     def last_arrival(self, log: Log) -> int:
         """Ledger.last_arrival."""
         return max((j.arrival for j in self.judged(log)), default=0)
+
+    def spent(self, log: Log, end: int) -> Spent:
+        """Ledger.spent."""
+        return spent_on([j for j in self.judged(log) if j.message.offset < end])
 
     def lives(self, topic: str, partition: int) -> list[Life]:
         """Ledger.lives."""

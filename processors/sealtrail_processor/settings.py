@@ -91,6 +91,13 @@ class WorkerSettings(CommonSettings):
         "0: no limit",
     )
 
+    quarantine_bytes_per_hour: int = Field(
+        default=256 * 2**20,
+        ge=0,
+        description="bytes of refused messages of a partition that the store is given in an hour; "
+        "others are on record without their bytes, which stay in the topic; 0: all are kept",
+    )
+
     store_views: Name = Field(default="provenance", description="database of the views for people")
     store_policy: Name = Field(
         default="hot_cold", description="storage policy with the volumes hot and cold"

@@ -8,7 +8,7 @@ and a heartbeat among them. Offsets:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from tests.auditors.making import TOPIC, Chain, Partition
 from sealtrail import merkle
 from sealtrail.batch import SignedBatch, frame, unframe
 from sealtrail.statement import BatchStatement, statement_hash
+from sealtrail_processor.judging.keeping import Spent, keep
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.store import rows as stored_rows
 
@@ -318,6 +319,44 @@ def test_a_duplicate_that_names_another_digest(world: World):
 def test_quarantined_bytes_changed(world: World):
     world.change("ALTER TABLE quarantine UPDATE value = 'other' WHERE offset = 4")
     assert world.findings() == [("ROW_CHANGED", "quarantine", 4, "value")]
+
+
+UNKEPT = "detail = concat('not kept: 7 bytes; ', detail)"
+GONE = "value = NULL, key = NULL"
+
+
+def test_bytes_that_were_taken_away_are_missed_whatever_the_row_says(world: World):
+    world.change(f"ALTER TABLE quarantine UPDATE {GONE}, {UNKEPT} WHERE offset = 4")
+    assert world.findings() == [("ROW_CHANGED", "quarantine", 4, "value")]
+
+
+def test_and_if_the_disposition_says_so_too_its_commit_does_not(world: World):
+    world.change(
+        f"ALTER TABLE quarantine UPDATE {GONE}, {UNKEPT} WHERE offset = 4",
+        f"ALTER TABLE dispositions UPDATE {UNKEPT} WHERE offset = 4",
+    )
+    found = world.findings()
+    assert found
+    assert {name for _, name, _, _ in found} <= {"commits", "dispositions", "quarantine"}
+
+
+def test_a_message_whose_bytes_were_not_kept_is_whole_and_stays_watched(world: World):
+    room, log = world.room, Log("unkept", TOPIC, 5)
+    partition = Partition(log)
+    flush = partition.flush((b"k", b"rubbish"), (b"k", b"more"))
+    judged, _ = keep(flush.judged, Spent(), 100)
+    assert [j.kept for j in judged] == [True, False]
+    room.touched |= {"dispositions", "findings", "quarantine", "commits", "commit_ends"}
+    room.sink.write(replace(flush, judged=judged))
+    assert room.audit().findings == []
+    here = "log_id = 'unkept' AND offset = "
+    world.change(f"ALTER TABLE quarantine UPDATE value = 'more' WHERE {here}1")
+    assert room.audit().findings == []
+    world.change(f"ALTER TABLE quarantine UPDATE value = 'less' WHERE {here}1")
+    assert world.findings() == [("ROW_CHANGED", "quarantine", 1, "value")]
+    world.change(f"ALTER TABLE quarantine UPDATE value = NULL WHERE {here}1")
+    world.change(f"ALTER TABLE quarantine UPDATE value = NULL WHERE {here}0")
+    assert world.findings() == [("ROW_CHANGED", "quarantine", 0, "value")]
 
 
 def test_a_quarantined_message_deleted(world: World):

@@ -105,6 +105,8 @@ def test_principals_of_a_role_can_be_named(tmp_path: Path) -> None:
         "w1",
         "w2",
         "auditor",
+        # What was refused, and was too much to be kept.
+        "operator",
     }
     typo = load(WorkerSettings, variables | {name: json.dumps({"workers": ["w1"]})})
     with pytest.raises(ConfigurationError, match="names no role: workers"):

@@ -138,6 +138,31 @@ def _last_arrival(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
     return [(max((r["arrival"] for r in store.of("commits", bound)), default=0),)]
 
 
+def _latest(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    flushes = [r for r in store.of("commits", bound) if r["kind"] == "flush"]
+    return [(max((r["arrival"] for r in flushes if r["last_offset"] < bound["end"]), default=0),)]
+
+
+def _since(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    rows = [r for r in store.of("dispositions", bound) if r["offset"] < bound["end"]]
+    return [(min(r["offset"] for r in rows if r["arrival"] >= bound["at"]),)]
+
+
+def _spent(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
+    return [
+        (
+            sum(
+                len(r["key"] or b"")
+                + len(r["value"] or b"")
+                + sum(len(name.encode()) + len(value) for name, value in r["headers"])
+                for r in store.of("quarantine", bound)
+                if bound["first"] <= r["offset"] < bound["end"]
+                and r["disposition"] == "quarantined"
+            ),
+        )
+    ]
+
+
 def _refused(store: SimStore, bound: Mapping[str, Any]) -> list[Any]:
     return [
         (r["offset"], r["arrival"], r["digest"])
@@ -156,6 +181,9 @@ ANSWERS: dict[str, Callable[[SimStore, Mapping[str, Any]], list[Any]]] = {
     chains._CONTINUED.split("$chains")[0]: _continued,
     chains._NAMESAKES: _namesakes,
     chains._HASHES: _hashes,
+    rebuild._LATEST: _latest,
+    rebuild._SINCE: _since,
+    rebuild._SPENT: _spent,
     rebuild._RECEIPTS.split("{where}")[0]: _receipts,
     rebuild._DEATHS: _none,
     rebuild._HOLDS: _holds,
@@ -166,6 +194,6 @@ ANSWERS: dict[str, Callable[[SimStore, Mapping[str, Any]], list[Any]]] = {
 
 # What is asked along with another question: that it fails is tried there.
 IN_PASSING = (
-    *(chains._LIVES, chains._BORN),
+    *(chains._LIVES, chains._BORN, rebuild._LATEST, rebuild._SINCE, rebuild._SPENT),
     *(question.split("$chains")[0] for question in (chains._LINKS, chains._CONTINUED)),
 )

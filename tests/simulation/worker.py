@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Flush, Log, RawMessage
 
 SETTLE_US = 30_000_000
+# Of refused messages an hour: some are on record without their bytes.
+KEPT_BYTES = 900
 # How long a worker may stand still, after the watchdog's own ten seconds; in production 30.
 PATIENCE_S = 5.0
 # Messages of a lane that wait while it is at work.
@@ -277,7 +279,7 @@ def _raw(message: Message) -> RawMessage:
 
 def _rules(log: Log) -> Rules:
     place = Place("local", frozenset({"default"}), log.topic, log.partition)
-    return Rules(place, Tolerances(), SETTLE_US)
+    return Rules(place, Tolerances(), SETTLE_US, kept_bytes=KEPT_BYTES)
 
 
 def at_once(work: Callable[..., None], *arguments: Any) -> Future[None]:

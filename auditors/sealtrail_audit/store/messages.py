@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sealtrail import headers
-from sealtrail.findings import Code
+from sealtrail.findings import NOT_KEPT, Code
 from sealtrail.statement import ZERO
 from sealtrail.validate import Place, Refused, VerifiedBatch, validate
 from sealtrail_audit.store.commits import REFUSED, Disposition
@@ -203,8 +203,6 @@ def _vote(message: Message, stored: Disposition | None, at: int, name: str, *, s
 def _of_quarantine(message: Message, stored: Disposition | None) -> Disposition:
     """The disposition of a refused message, from its row in quarantine."""
     row = message.quarantine[0]
-    value = row["value"]
-    digest = ZERO if value is None else sha256(value).digest()
     base = stored or Disposition(
         message.offset, row["arrival"], "", "", "", 0, "", ZERO, ZERO, 0, 0, 0
     )
@@ -215,8 +213,18 @@ def _of_quarantine(message: Message, stored: Disposition | None) -> Disposition:
         code=row["code"].decode(),
         step=row["step"],
         detail=row["detail"].decode("utf-8", "replace"),
-        digest=digest,
+        digest=quarantined_digest(row["value"], base),
     )
+
+
+def quarantined_digest(value: bytes | None, must: Disposition) -> bytes:
+    """SHA-256 of a refused message's bytes, as its disposition has it where they were not kept.
+
+    That says so itself, under the digest of its commit: bytes that were taken away are missed.
+    """
+    if value is None and must.detail.startswith(NOT_KEPT):
+        return must.digest
+    return ZERO if value is None else sha256(value).digest()
 
 
 def payload_findings(place: Mapping[str, Any], reading: Reading) -> list[Finding]:

@@ -63,7 +63,7 @@ def _quarantine(key: Mapping[str, Any], reading: Reading) -> Iterator[Finding]:
         yield Finding(Code.ROW_MISSING, QUARANTINE.name, key, computed=must.code)
     for row in rows:
         value = row["value"]
-        digest = bytes(32) if value is None else sha256(value).digest()
+        digest = messages.quarantined_digest(value, must)
         pairs: list[tuple[str, Any, Any]] = [
             ("value", digest, must.digest),
             ("step", row["step"], must.step),

@@ -14,15 +14,16 @@ import click
 from sealtrail import control
 from sealtrail.cli import OK, Output, pass_output
 from sealtrail.cli.values import shown_time
-from sealtrail.errors import ConfigurationError
+from sealtrail.errors import ConfigurationError, SealtrailError
 from sealtrail.event import EntityRef
 from sealtrail.findings import Code
 from sealtrail.identity import OPERATOR
 from sealtrail.settings import load
 from sealtrail.validate import Place
-from sealtrail_processor.quarantine import dissect
+from sealtrail_processor.quarantine import dissect, originals
 from sealtrail_processor.quarantine import held as quarantine
 from sealtrail_processor.settings import WorkerSettings
+from sealtrail_processor.store.ledger import StoreLedger
 from sealtrail_processor.store.opening import open_store
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from sealtrail.control import Outcome
     from sealtrail.records import Directory
-    from sealtrail_processor.quarantine.held import Entry
+    from sealtrail_processor.quarantine.held import Entry, Held
     from sealtrail_processor.store.client import Store
 
 COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
@@ -99,11 +100,20 @@ def show_command(output: Output, message: str) -> int:
     settings = load(WorkerSettings)
     with closing(open_store(settings)) as store:
         ((held,),) = quarantine.bodies(store, [_one(store, message)])
+        gone = ""
+        if not held.kept:
+            try:
+                (held,) = _originals(settings, store, [held])
+            except SealtrailError as error:
+                gone = error.message
         tenants = frozenset({settings.tenant, *settings.accept_tenants})
         place = Place(settings.environment, tenants, held.log.topic, held.log.partition)
         shown = dict(zip(COLUMNS, _row(held), strict=True))
         shown |= dissect.dissect(held, _directory(store, settings), place, now_us())
         shown |= dissect.around(store, held, shown.get("statement"))
+        if gone:
+            shown["unreadable"] = shown["next"] = gone
+            shown.pop("judged_today", None)
     if output.json:
         output.data(shown)
     else:
@@ -135,7 +145,8 @@ def replay_command(output: Output, messages: tuple[str, ...], code: str | None) 
             with control.recorder()(_act("replay", chosen, code=code or "")) as outcome:
                 publisher = KafkaPublisher(config)
                 for held in quarantine.bodies(store, chosen):
-                    for h, offset in quarantine.release(store, publisher, held, now_us()):
+                    whole = _originals(settings, store, held)
+                    for h, offset in quarantine.release(store, publisher, whole, now_us()):
                         log = h.log
                         again = f"{logs[log.topic]}:{log.topic}:{log.partition}:{offset}"
                         outcome.results.append(EntityRef(control.QUARANTINE, again))
@@ -172,6 +183,22 @@ def now_us() -> int:
     from sealtrail_processor.pipeline import wiring
 
     return wiring.now_us()
+
+
+def _originals(settings: WorkerSettings, store: Store, held: Sequence[Held]) -> list[Held]:
+    """Messages with their bytes: those that were not kept are read from their topic.
+
+    Raises:
+        OriginalGone: not all are there.
+    """
+    from sealtrail_processor.kafka.client import KafkaSide
+    from sealtrail_processor.pipeline import wiring
+
+    if all(h.kept for h in held):
+        return list(held)
+    digests = StoreLedger(store)
+    with closing(KafkaSide(wiring.kafka_config(settings, OPERATOR), settings.group)) as broker:
+        return [originals.completed(h, digests, broker) for h in held]
 
 
 def _act(verb: str, chosen: Sequence[Entry], **details: str) -> control.Act:

@@ -38,13 +38,15 @@ BROKEN = "the engine reads other events from it than were hashed"
 class Rules:
     """What a partition's messages are judged by: where we are, tolerances, settling time (us).
 
-    bounds: gaps and branches of a chain.
+    bounds: gaps and branches of a chain; kept_bytes: of refused messages, that go into the store in
+    an hour (0: all).
     """
 
     place: Place
     tolerances: clock.Tolerances
     settle_us: int
     bounds: Bounds = BOUNDS
+    kept_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

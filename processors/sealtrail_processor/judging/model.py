@@ -104,6 +104,7 @@ class Judged:
         batch: when accepted (and of a duplicate, for its numbers).
         branch: where an accepted batch stands; 0 is the chain as first seen.
         released_from: coordinates of the refused original (log_id, topic, partition, offset).
+        kept: whether a refused message's bytes go into the store.
     """
 
     message: RawMessage
@@ -116,6 +117,7 @@ class Judged:
     branch: int = 0
     findings: tuple[Finding, ...] = ()
     released_from: tuple[str, str, int, int] | None = None
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sealtrail.chain import Link
     from sealtrail.statement import Continues
+    from sealtrail_processor.judging.keeping import Spent
     from sealtrail_processor.judging.model import Log
     from sealtrail_processor.judging.suspicion import Death
 
@@ -69,6 +70,9 @@ class Ledger(Protocol):
 
     def last_arrival(self, log: Log) -> int:
         """Arrival of the last committed message of a log, microseconds; 0 when there is none."""
+
+    def spent(self, log: Log, end: int) -> Spent:
+        """Bytes of refused messages below an offset that were kept in the hour of the last one."""
 
     def lives(self, topic: str, partition: int) -> Sequence[Life]:
         """Lives of a partition's log as far as they are committed, in order of their beginnings.

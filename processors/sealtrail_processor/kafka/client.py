@@ -145,6 +145,21 @@ class KafkaSide:
             UnavailableError: the broker cannot be asked, or gives none within 10 s: which does not
                 mean that there is none.
         """
+        return int(self._first(topic, partition, offset).offset() or 0)
+
+    def message(self, topic: str, partition: int, offset: int) -> RawMessage | None:
+        """The message at an offset, without its headers; None where there is none (any more).
+
+        Raises:
+            UnavailableError: the broker cannot be asked.
+        """
+        low, high = self.watermarks(topic, partition)
+        if not low <= offset < high:
+            return None
+        found = raw_message(self._first(topic, partition, offset))
+        return found if found.offset == offset else None
+
+    def _first(self, topic: str, partition: int, offset: int) -> Message:
         with self._lock:
             self._consumer.assign([TopicPartition(topic, partition, offset)])
             try:
@@ -156,7 +171,7 @@ class KafkaSide:
                     )
                 if message.error() is not None:
                     raise UnavailableError(f"kafka: {message.error()}")
-                return int(message.offset() or 0)
+                return message
             finally:
                 self._consumer.unassign()
 

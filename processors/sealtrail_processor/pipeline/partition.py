@@ -15,7 +15,7 @@ are skipped), or with some missing in between (refused): the cursor in the store
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from sealtrail_processor.judging.judge import (
     left_out,
     needed,
 )
+from sealtrail_processor.judging.keeping import keep
 from sealtrail_processor.judging.model import (
     BoundaryBroken,
     Finding,
@@ -101,13 +102,14 @@ class Step:
         self.messages = messages
         self._trial = Trial(partition.chains)
         self._known_at = 0
+        self._spent = partition.spent
         self.flush: Flush
 
     def judge(self, examined: Sequence[Examined], stored: Stored, bad: Collection[int]) -> None:
         """Fill `flush`; the partition's chains move on until `undo`."""
         partition = self.partition
         self._known_at = examined[-1].arrival.known_at
-        self.flush = judge(
+        flush = judge(
             partition.log,
             partition.next_offset,
             examined,
@@ -116,6 +118,8 @@ class Step:
             stored=stored,
             bad_offsets=bad,
         )
+        judged, self._spent = keep(flush.judged, partition.spent, partition.rules.kept_bytes)
+        self.flush = replace(flush, judged=judged)
 
     def settle(self) -> None:
         """It is committed: memory moves on."""
@@ -123,6 +127,7 @@ class Step:
         self._trial.settle()
         partition.next_offset = flush.last_offset + 1
         partition.last_arrival = max(partition.last_arrival, self._known_at)
+        partition.spent = self._spent
         partition.ports.committed(flush)
 
     def undo(self) -> None:
@@ -172,6 +177,7 @@ class Partition:
             # A log that nobody has read yet begins at 0: what it dropped before was lost, too.
             self.next_offset = 0 if cursor is None else cursor
             self.last_arrival = ledger.last_arrival(log)
+            self.spent = ledger.spent(log, self.next_offset)
             self._lives = tuple(ledger.lives(log.topic, log.partition))
             self.chains = self._newest()
             before, cursor = cursor, ledger.cursor(log)

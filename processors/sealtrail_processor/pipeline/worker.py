@@ -257,7 +257,9 @@ class Worker:
         )
         place = Place(settings.environment, tenants, log_.topic, log_.partition)
         bounds = Bounds(settings.chain_gaps_max, settings.chain_branches_max)
-        return Rules(place, limits, _us(settings.gap_settle_s), bounds)
+        return Rules(
+            place, limits, _us(settings.gap_settle_s), bounds, settings.quarantine_bytes_per_hour
+        )
 
     def revoke(self, numbers: Iterable[int]) -> None:
         """Partitions were taken away: nothing more is begun for them."""

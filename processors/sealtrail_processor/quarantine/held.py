@@ -18,7 +18,7 @@ from hashlib import sha256
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from sealtrail.findings import PARKED_CODES, Disposition
+from sealtrail.findings import NOT_KEPT, PARKED_CODES, Disposition
 from sealtrail.validate import Refused, validate
 from sealtrail_processor.judging import released
 from sealtrail_processor.judging.model import Log
@@ -43,7 +43,12 @@ TURN_US = 2_000_000
 START: Mapping[str, object] = {"after": 0, "log_id": "", "offset": 0}
 ACTS = ("log_id", "topic", "partition", "offset", "act", "at", "new_offset")
 _PLACE = "log_id, topic, partition, offset, toUnixTimestamp64Micro(arrival) AS at"
-_ABOUT = "ifNull(length(value), 0), disposition, code, step, detail, act"
+# Its size also where it was not kept.
+_ABOUT = (
+    f"if(isNull(value) AND startsWith(detail, '{NOT_KEPT}'), "
+    f"toUInt64OrZero(extract(detail, '^{NOT_KEPT}(\\\\d+) bytes')), ifNull(length(value), 0)), "
+    "disposition, code, step, detail, act"
+)
 _BODY = (
     "hex(key), hex(value), "
     "arrayMap(h -> (hex(tupleElement(h, 'name')), hex(tupleElement(h, 'value'))), headers), "
@@ -81,6 +86,11 @@ class Entry:
     def state(self) -> str:
         """Parked or quarantined, or what was done about it."""
         return self.act or self.disposition
+
+    @property
+    def kept(self) -> bool:
+        """Whether the store has its bytes."""
+        return not self.detail.startswith(NOT_KEPT)
 
     @property
     def coordinates(self) -> tuple[str, str, int, int]:

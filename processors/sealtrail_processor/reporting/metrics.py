@@ -89,6 +89,11 @@ class Metrics:
         self.quarantine_bytes = Counter(
             "sealtrail_quarantine_bytes", "Bytes of refused messages that are kept", registry=it
         )
+        self.quarantine_unkept = Counter(
+            "sealtrail_quarantine_unkept_bytes",
+            "Bytes of refused messages that were too many to be kept",
+            registry=it,
+        )
         self.clock_jump = Gauge(
             "sealtrail_clock_jump_seconds",
             "How far the machine's clock was set since the start of the worker, which ignores it",
@@ -108,7 +113,8 @@ class Metrics:
             self.messages.labels(judged.disposition.value).inc()
             size += len(judged.message.value or b"")
             if judged.refused is not None:
-                self.quarantine_bytes.inc(len(judged.message.value or b""))
+                kept = self.quarantine_bytes if judged.kept else self.quarantine_unkept
+                kept.inc(len(judged.message.value or b""))
                 if judged.refused.code in _CHAIN_FULL:
                     self.chain_full.labels(judged.refused.code.value).inc()
             if judged.batch is not None and judged.disposition.value in ("accepted", "released"):

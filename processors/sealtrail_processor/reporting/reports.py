@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sealtrail.findings import Disposition
 from sealtrail_processor.judging.ports import Outgoing
 from sealtrail_processor.reporting import alerts
-from sealtrail_processor.reporting.alert_rate import AlertRate
+from sealtrail_processor.reporting.alert_rate import MINUTE_US, AlertRate
 from sealtrail_processor.store import rows
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Reports:
         self._quarantine_topic = quarantine_topic
         self._now = now
         self._rate = AlertRate(alerts_per_minute)
+        # Messages whose bytes were not kept, and when that was last said.
+        self._unkept, self._said = 0, 0
 
     def write(
         self,
@@ -108,6 +110,17 @@ class Reports:
             offset = judged.message.offset
             found += [(offset, finding, tenant, judged.arrival) for finding in judged.findings]
         self._alert(flush.log, found)
+        self._unkept += sum(not judged.kept for judged in flush.judged)
+        now = self._now()
+        if self._unkept and now - self._said >= MINUTE_US:
+            log.warning(
+                "%s[%d]: %d refused messages are on record without their bytes: more is refused "
+                "than SEALTRAIL_QUARANTINE_BYTES_PER_HOUR; find out who sends it",
+                flush.log.topic,
+                flush.log.partition,
+                self._unkept,
+            )
+            self._unkept, self._said = 0, now
 
     def _alert(self, log_: Log, found: Sequence[tuple[int, Finding, str, int]]) -> None:
         now, told = self._now(), []

@@ -11,6 +11,7 @@ from sealtrail_processor.store import chains, rebuild
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from sealtrail_processor.judging.keeping import Spent
     from sealtrail_processor.judging.model import Log
     from sealtrail_processor.judging.ports import Coordinates, History, Life, Stored
     from sealtrail_processor.judging.suspicion import Death
@@ -66,6 +67,10 @@ class StoreLedger:
             where(log),
         )
         return int(rows[0][0])
+
+    def spent(self, log: Log, end: int) -> Spent:
+        """See ports.Ledger."""
+        return rebuild.spent(self._store, log, end)
 
     def lives(self, topic: str, partition: int) -> Sequence[Life]:
         """See ports.Ledger."""

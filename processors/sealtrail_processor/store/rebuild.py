@@ -2,6 +2,7 @@
 
 - cursor: where the contiguous commits of this log end; reading begins behind it, whatever Kafka's
   group says;
+- spent: how much of what was refused was kept in the last hour;
 - receipts: when messages were first seen, where the broker does not say: the first writer wins;
 - key records, in the order of their arrival;
 - deaths of workers that had its messages in hand.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from sealtrail_processor.judging.keeping import HOUR_US, Spent
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.judging.suspicion import Death
 from sealtrail_processor.store.rows import COORDINATES
@@ -45,6 +47,31 @@ _CURSOR = """
 _END = """
     SELECT maxOrNull(last_offset) FROM commit_ends
     WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+"""
+# The hour is that of the latest arrival; what came since the first message in it was kept in it,
+# also what was released and refused again, with the arrival of its first try.
+_SINCE = """
+    SELECT min(offset) FROM dispositions
+    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+        AND offset < {end:UInt64} AND arrival >= fromUnixTimestamp64Micro({at:Int64}, 'UTC')
+        AND offset >= (
+            SELECT min(first_offset) FROM commits
+            WHERE log_id = {log:String} AND topic = {topic:String}
+                AND partition = {partition:UInt16} AND kind = 'flush'
+                AND arrival >= fromUnixTimestamp64Micro({at:Int64}, 'UTC')
+        )
+"""
+_LATEST = """
+    SELECT toUnixTimestamp64Micro(max(arrival)) FROM commits
+    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+        AND kind = 'flush' AND last_offset < {end:UInt64}
+"""
+_SPENT = """
+    SELECT sum(ifNull(length(key), 0) + ifNull(length(value), 0) + arraySum(h ->
+        length(tupleElement(h, 'name')) + length(tupleElement(h, 'value')), headers))
+    FROM quarantine FINAL
+    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+        AND offset >= {first:UInt64} AND offset < {end:UInt64} AND disposition = 'quarantined'
 """
 # Another worker may have taken other messages together, so that two inserts stand: the first
 # block counts.
@@ -109,6 +136,16 @@ def _repair_end(store: Store, log: Log, first: int, last: int) -> None:
         row = (log.log_id, log.topic, log.partition, first, last, 0)
         token = "/".join(map(str, ("commit_ends", *row)))
         store.insert("commit_ends", COMMIT_ENDS, [row], token)
+
+
+def spent(store: Store, log: Log, end: int) -> Spent:
+    """See ports.Ledger."""
+    names = _names(log) | {"end": end}
+    hour = store.query(_LATEST, names)[0][0] // HOUR_US
+    if hour <= 0:
+        return Spent()
+    first = store.query(_SINCE, names | {"at": hour * HOUR_US})[0][0]
+    return Spent(hour, store.query(_SPENT, names | {"first": first})[0][0])
 
 
 def receipts(store: Store, log: Log, offsets: Sequence[int], now: int) -> dict[int, int]:

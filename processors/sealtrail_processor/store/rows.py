@@ -334,8 +334,8 @@ def _payload(log: Log, j: Judged) -> Row:
 def _quarantine(log: Log, j: Judged) -> Row:
     m, refused = j.message, j.refused
     reason = ("", 0, "") if refused is None else (str(refused.code), refused.step, refused.detail)
-    where = _coordinates(log, m)
-    return (*where, j.arrival, m.key, m.value, list(m.headers), str(j.disposition), *reason)
+    body = (m.key, m.value, list(m.headers)) if j.kept else (None, None, [])
+    return (*_coordinates(log, m), j.arrival, *body, str(j.disposition), *reason)
 
 
 def _heartbeats(log: Log, judged: tuple[Judged, ...]) -> list[Row]:

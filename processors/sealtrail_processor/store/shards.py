@@ -14,6 +14,7 @@ from sealtrail_processor.store.client import StoreRefused
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from sealtrail_processor.judging.keeping import Spent
     from sealtrail_processor.judging.model import Flush, Log, Sink
     from sealtrail_processor.judging.ports import Coordinates, History, Ledger, Life, Stored
     from sealtrail_processor.judging.suspicion import Death
@@ -104,6 +105,10 @@ class ShardedLedger:
             if mine:
                 found.update(ledger.receipts_of(mine, now))
         return found
+
+    def spent(self, log: Log, end: int) -> Spent:
+        """See ports.Ledger."""
+        return shard_of(self._ledgers, log.partition).spent(log, end)
 
     def stored_hashes(
         self, place: Log, lives: Sequence[Life], keys: Collection[tuple[bytes, int]]

@@ -53,6 +53,10 @@ def test_watermarks_and_single_reads(config: dict[str, str], topic: str) -> None
         assert side.partitions(topic) == 4
         assert side.watermarks(topic, 2) == (0, 3)
         assert side.first_at(topic, 2, 1) == 1
+        found = side.message(topic, 2, 1)
+        assert found is not None
+        assert (found.offset, found.key, found.value) == (1, b"k", b"v")
+        assert side.message(topic, 2, 3) is None
         assert side.committed(topic, [0, 1, 2, 3]) == {}
         assert side.log_id(topic) == side.log_id("provenance.events")
 

@@ -236,6 +236,7 @@ def test_acts_on_quarantined_messages_are_signed_events(bench: Bench) -> None:
     def open_ids() -> list[str]:
         return [q["id"] for q in bench.run("quarantine", "list", "--code", "MALFORMED")]
 
+    bench.env["SEALTRAIL_QUARANTINE_BYTES_PER_HOUR"] = "60"
     with bench.worker() as process:
         known = set(open_ids())
         bench.produce(2, b"no batch at all")
@@ -257,6 +258,14 @@ def test_acts_on_quarantined_messages_are_signed_events(bench: Bench) -> None:
         (second,) = [q for q in bench.run("quarantine", "list", "--all") if q["id"] == again]
         assert (first["state"], second["state"]) == ("released", "quarantined")
         assert first["arrival"] == second["arrival"]  # it came when it came first
+
+        # With its headers it was too much for the hour: its bytes are read from the topic.
+        assert second["detail"].startswith("not kept: 15 bytes; ")
+        assert second["bytes"] == first["bytes"] == 15
+        assert bench.run("quarantine", "show", again)["unreadable"].startswith("framing")
+        (sent,) = bench.run("quarantine", "replay", again)
+        again = f"{name.rpartition(':')[0]}:{sent['new_offset']}"
+        bench.wait_for(lambda: again in open_ids(), process)
 
         (gone,) = bench.run("quarantine", "dismiss", again, "--reason", "junk")
         assert gone == {"id": again, "state": "dismissed"}

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from sealtrail.findings import Code, Disposition
 from sealtrail.statement import ZERO, Heartbeat
 from sealtrail.validate import Refused
 from sealtrail_processor.commands import quarantine as quarantine_cli
+from sealtrail_processor.judging.keeping import HOUR_US, Spent, keep, size, spent_on
 from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, OneByOne
 from sealtrail_processor.quarantine import held as quarantine
 from sealtrail_processor.store import rebuild
@@ -143,6 +145,46 @@ def test_quarantine_is_found_with_its_bytes_where_they_are_needed(
     for other in (f"{number + 2**16}:{offset}", f"{number}:{offset + 2**64}"):
         with pytest.raises(ConfigurationError):
             quarantine_cli._one(store, f"{log}:{topic}:{other}")
+
+
+def test_what_is_not_kept_has_its_size_and_digest_and_what_is_kept_is_summed_up(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    junk = Refused(Code.MALFORMED, 1, "not framed")
+    waits = Refused(Code.UNKNOWN_KEY, 3, "no record")
+    first = [m.refused(bytes(50), junk), m.refused(bytes(70), waits, Disposition.PARKED)]
+    assert rebuild.spent(store, m.log, 0) == Spent()
+    spent = Spent()
+    every: list[Judged] = []
+    for part in (first, [m.refused(bytes(30), junk), m.refused(b"12345", junk)]):
+        judged, spent = keep(part, spent, 200)
+        every += judged
+        sink.write(m.flush(list(judged)))
+        assert rebuild.spent(store, m.log, m.offset) == spent == spent_on(every)
+        assert rebuild.spent(store, m.log, every[0].message.offset) == Spent()
+    # What is parked costs nothing.
+    assert [size(j.message) for j in every] == [109, 129, 89, 64]
+    assert [j.kept for j in every] == [True, True, True, False]
+    m.arrival += HOUR_US - NOW % HOUR_US
+    judged, spent = keep([m.refused(b"next hour", junk)], spent, 200)
+    every += judged
+    sink.write(m.flush(list(judged)))
+    assert spent == Spent(every[-1].arrival // HOUR_US, size(every[-1].message))
+    assert rebuild.spent(store, m.log, m.offset) == spent == spent_on(every)
+    assert rebuild.spent(store, m.log, m.offset - 1) == spent_on(every[:-1])
+    mine = "log_id = {l:String}"
+    found = quarantine.entries(store, mine, {"l": m.log.log_id}, limit=10)
+    assert [(e.size, e.kept) for e in found] == [(len(j.message.value), j.kept) for j in every]
+    assert not all(e.kept for e in found)
+    shown = store.query(
+        "SELECT offset, bytes, digest FROM provenance.quarantined WHERE log_id = {l:String}"
+        " ORDER BY offset",
+        {"l": m.log.log_id},
+    )
+    assert [tuple(row) for row in shown] == [
+        (j.message.offset, len(j.message.value), sha256(j.message.value).hexdigest()) for j in every
+    ]
 
 
 def test_the_same_flush_twice_is_the_same_rows(
