@@ -11,6 +11,7 @@ from sealtrail_audit.lineage import Edge, Entity, Node
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from sealtrail_audit.lineage import Reference
     from sealtrail_audit.reader import Reader
 
 # Ids are cast to FixedString(16): as a String one that ends in zeros would be cut short.
@@ -20,22 +21,22 @@ _CHUNK = 2_000
 _SHOWN_ENTITIES = 20
 
 _EDGES = """
-SELECT lower(hex(e.child_id)), lower(hex(e.parent_id)), v.verdict
-FROM (
-    SELECT DISTINCT child_id, parent_id, child_chain, child_seq, child_branch, ordinal
-    FROM committed_{table}
-    WHERE {column} IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
-) AS e
-LEFT JOIN (
-    SELECT child_chain, child_seq, child_branch, ordinal, argMax(verdict, version) AS verdict
-    FROM link_verdicts
-    WHERE (child_chain, child_seq) IN (
-        SELECT child_chain, child_seq FROM {table}
-        WHERE {column} IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
-    )
-    GROUP BY child_chain, child_seq, child_branch, ordinal
-) AS v USING (child_chain, child_seq, child_branch, ordinal)
-ORDER BY e.child_chain, e.child_seq, e.child_branch, e.ordinal
+SELECT DISTINCT
+    lower(hex(child_id)), lower(hex(parent_id)), hex(child_chain) AS chain, child_seq, child_branch,
+    ordinal
+FROM committed_{table}
+WHERE {column} IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
+ORDER BY chain, child_seq, child_branch, ordinal
+"""
+
+_VERDICTS = """
+SELECT hex(child_chain), child_seq, child_branch, ordinal, argMax(verdict, version)
+FROM link_verdicts
+WHERE (child_chain, child_seq) IN (
+    SELECT toFixedString(unhex(at.1), 32), at.2
+    FROM (SELECT arrayJoin(arrayZip({chains:Array(String)}, {seqs:Array(UInt64)})) AS at)
+)
+GROUP BY child_chain, child_seq, child_branch, ordinal
 """
 
 _NODES = """
@@ -61,16 +62,28 @@ class StoreSource:
         self._reader = reader
 
     def edges(self, event_ids: Collection[bytes], *, up: bool) -> Sequence[Edge]:
-        """The edges to parents (up) or from children (down) of some events."""
+        """The edges to parents (up) or from children (down) of some events, without verdicts."""
         # Each direction has a table that is sorted for it.
         table, column = ("edges_by_child", "child_id") if up else ("edges_by_parent", "parent_id")
         sql = _EDGES.format(table=table, column=column)
         found = (self._reader.rows(sql, {"ids": part}) for part in _parts(event_ids))
         return [
-            Edge(bytes.fromhex(child), bytes.fromhex(parent), verdict or "PENDING")
+            Edge(bytes.fromhex(child), bytes.fromhex(parent), tuple(reference))
             for rows in found
-            for child, parent, verdict in rows
+            for child, parent, *reference in rows
         ]
+
+    def verdicts(self, references: Collection[Reference]) -> Mapping[Reference, str]:
+        """What the linker said of references; those alone that it said anything of."""
+        events = list(dict.fromkeys((chain, seq) for chain, seq, _, _ in references))
+        found: dict[Reference, str] = {}
+        for at in range(0, len(events), _CHUNK):
+            chains, seqs = zip(*events[at : at + _CHUNK], strict=True)
+            for *reference, verdict in self._reader.rows(
+                _VERDICTS, {"chains": list(chains), "seqs": list(seqs)}
+            ):
+                found[tuple(reference)] = verdict
+        return found
 
     def nodes(self, event_ids: Collection[bytes]) -> Mapping[bytes, Node]:
         """The events that are stored, by id."""

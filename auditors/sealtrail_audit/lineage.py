@@ -10,7 +10,7 @@ I/O is not handled here; `sealtrail_audit.graph` asks the store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sealtrail import ids
@@ -46,20 +46,28 @@ class Node:
     stored: bool = True
 
 
+# Which reference of which stored event: chain in hex, sequence number, branch, ordinal.
+Reference = tuple[str, int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """child names parent as its cause; verdict is what the linker said of it."""
 
     child: bytes
     parent: bytes
-    verdict: str
+    reference: Reference
+    verdict: str = "PENDING"
 
 
 class Source(Protocol):
     """Where events and edges come from."""
 
     def edges(self, ids: Collection[bytes], *, up: bool) -> Sequence[Edge]:
-        """The edges to parents (up) or from children (down) of some events."""
+        """The edges to parents (up) or from children (down) of some events, without verdicts."""
+
+    def verdicts(self, references: Collection[Reference]) -> Mapping[Reference, str]:
+        """What the linker said of references; those alone that it said anything of."""
 
     def nodes(self, ids: Collection[bytes]) -> Mapping[bytes, Node]:
         """The events that are stored, by id."""
@@ -151,8 +159,9 @@ def walk(  # noqa: PLR0913 - four limits, all by name
                 known[far] = None
                 following.append(far)
         frontier = following
-    # All at once: what an event says is not needed to go on from it.
+    # All at once: what an event says, and whether a link is true, is not needed to go on from it.
     _describe(source, found, list(known))
+    _judge(source, found)
     if left_out:
         found.notes.append(
             f"limit of {max_nodes} events reached: {len(left_out)} more were seen and left out"
@@ -172,6 +181,15 @@ def _describe(source: Source, found: Lineage, event_ids: Sequence[bytes]) -> Non
     stored = source.nodes(event_ids) if event_ids else {}
     for event_id in event_ids:
         found.nodes[event_id] = stored.get(event_id) or Node(event_id, stored=False)
+
+
+def _judge(source: Source, found: Lineage) -> None:
+    references = [edge.reference for edges in found.edges.values() for edge in edges]
+    verdicts = source.verdicts(references) if references else {}
+    for event_id, edges in found.edges.items():
+        found.edges[event_id] = [
+            replace(edge, verdict=verdicts.get(edge.reference, edge.verdict)) for edge in edges
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from sealtrail_audit.lineage import Edge, Entity, Node, lines, walk
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from sealtrail_audit.lineage import Reference
+
 
 def eid(number: int) -> bytes:
     return ids.event_id(bytes(32), number)
@@ -23,13 +25,23 @@ class Fake:
     """A graph of child -> parents, by small numbers."""
 
     def __init__(self, parents: dict[int, list[int]]) -> None:
-        self.all = [Edge(eid(c), eid(p), "VERIFIED") for c, ps in parents.items() for p in ps]
+        self.all = [
+            Edge(eid(c), eid(p), ("00", c, 0, n))
+            for c, ps in parents.items()
+            for n, p in enumerate(ps)
+        ]
         self.stored = {eid(n): Node(eid(n), activity=str(n)) for n in parents}
-        self.asked = 0
+        self.asked = self.asked_verdicts = 0
 
     def edges(self, event_ids: Collection[bytes], *, up: bool) -> Sequence[Edge]:
         self.asked += 1
         return [e for e in self.all if (e.child if up else e.parent) in event_ids]
+
+    def verdicts(self, references: Collection[Reference]) -> Mapping[Reference, str]:
+        self.asked_verdicts += 1
+        # Of the last parent of an event nothing is known yet.
+        last = {edge.child: edge.reference for edge in self.all}
+        return {r: "VERIFIED" for r in references if r not in last.values() or r[3] == 0}
 
     def nodes(self, event_ids: Collection[bytes]) -> Mapping[bytes, Node]:
         return {i: self.stored[i] for i in event_ids if i in self.stored}
@@ -42,7 +54,12 @@ def test_a_diamond_is_asked_level_by_level_and_drawn_once():
     source = Fake(DIAMOND)
     found = walk(source, [eid(3)], up=True, depth=9, max_nodes=99)
     assert [n.activity for n in found.nodes.values()] == ["3", "1", "2", "0"]
-    assert source.asked == 3
+    assert (source.asked, source.asked_verdicts) == (3, 1)
+    assert [[e.verdict for e in edges] for edges in found.edges.values()] == [
+        ["VERIFIED", "PENDING"],
+        ["VERIFIED"],
+        ["VERIFIED"],
+    ]
     drawn = [(line.prefix, line.node.activity, line.again) for line in lines(found)]
     assert drawn == [
         ("", "3", False),

@@ -33,6 +33,19 @@ def test_ids_links_and_commits_are_as_the_pipeline_makes_them(stack: Stack) -> N
     earlier = [number, number - 1, number - 1000, number - 2, number - 1001, number - 2000]
     assert set(up.nodes) == {synthetic.event_id(store, n) for n in earlier}
     assert all(node.stored for node in up.nodes.values())
+    # Of one reference the linker said something, and then something else.
+    for version, verdict in ((1, "PENDING"), (3, "VERIFIED"), (2, "ORPHAN")):
+        store.command(
+            "INSERT INTO link_verdicts (child_chain, child_seq, child_branch, ordinal, parent_id, "
+            f"verdict, decided_at, version) SELECT child_chain, child_seq, child_branch, ordinal, "
+            f"parent_id, '{verdict}', now64(6), {version} FROM edges_by_child "
+            f"WHERE child_id = unhex('{name.hex()}') AND ordinal = 0"
+        )
+    again = lineage.walk(source, [name], up=True, depth=2, max_nodes=50)
+    assert [edge.verdict for edge in again.edges[name]] == ["VERIFIED", "PENDING"]
+    assert {e.verdict for child, es in again.edges.items() if child != name for e in es} == {
+        "PENDING"
+    }
     down = lineage.walk(source, [synthetic.event_id(store, 0)], up=False, depth=3, max_nodes=50)
     assert len(down.nodes) == 4
     figures = storage.measure(store, merge=True)
