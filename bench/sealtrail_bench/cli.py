@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from sealtrail_bench.rig import Rig
 
 SECTIONS = (
@@ -78,6 +81,9 @@ def bench_command(
     from sealtrail_bench.rates import Plan, Rates
     from sealtrail_bench.rig import Rig
 
+    # Servers and workers must not outlive it, whoever ends it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     if quick:
         return floors.check(output)
     wanted = sections or SECTIONS
@@ -106,6 +112,10 @@ def bench_command(
         _draw(figures, plots, output)
     click.echo(json.dumps(figures))
     return OK if all(row[3] == "met" for row in rows) else FINDINGS
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _machine(*, real: bool) -> dict[str, Any]:
