@@ -162,7 +162,7 @@ class Rates:
             "worker": worker.pid,
             "feeder": feed.pid,
             "store": rig.pid("store"),
-            "broker": rig.pid("broker"),
+            "broker": rig.pid(rig.broker),
         }
         try:
             turn = self._measure(rows, (before, before + events), worker, pids)

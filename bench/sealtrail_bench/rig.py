@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PRODUCER = "bench"
 S = TypeVar("S", bound=CommonSettings)
 STOP_S = 20.0
+MADE_S = 10.0
 ASSIGNED_S = 120.0
 # Between two merges there is a moment without one.
 SETTLED_S, QUIET_LOOKS = 240.0, 5
@@ -54,6 +55,8 @@ class Rig:
 
     def __init__(self, changes: Mapping[str, str] | None = None, *, real: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sealtrail-bench-"))
+        # What the stack calls the one that it has.
+        self.broker = "broker-1" if real else "broker"
         self._up = ("local", "up", "--real", "--brokers", "1") if real else ("local", "up")
         kafka = addresses.ports(0, 1) if real else (0,)
         self.env = surroundings.environment(os.environ, self.folder / "state", kafka)
@@ -119,20 +122,28 @@ class Rig:
 
         settings = self.worker_settings
         config: dict[str, Any] = {**kafka_config(settings)}
-        made = AdminClient(config).create_topics(
-            [NewTopic(name, settings.partitions, 1)], request_timeout=10
-        )
-        with suppress(KafkaException):
+        # Held: what it is asked for ends with it.
+        admin = AdminClient(config)
+        made = admin.create_topics([NewTopic(name, settings.partitions, 1)], request_timeout=10)
+        refused = None
+        try:
             made[name].result()
+        except KafkaException as error:
+            refused = error.args[0]
         # The embedded broker knows no such request: it makes a topic, with a number of partitions
         # of its own, when a client that allows it asks for it.
         client = Consumer(config | {"group.id": "bench", "allow.auto.create.topics": True})
         try:
             found = client.list_topics(name, timeout=10).topics[name]
+            end = time.monotonic() + MADE_S
+            # A real broker has made it before all that it answers with know of it.
+            while not found.partitions and time.monotonic() < end:
+                time.sleep(0.1)
+                found = client.list_topics(name, timeout=10).topics[name]
         finally:
             client.close()
         if not found.partitions:
-            raise UnavailableError(f"topic {name} was not made: {found.error}")
+            raise UnavailableError(f"topic {name} was not made: {refused or found.error}")
         return len(found.partitions)
 
     def group(self, name: str, topic: str) -> str:
