@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import ConfigurationError
+from sealtrail_audit.graph import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sealtrail.records import Directory, KeyRecord
     from sealtrail_audit.graph import StoreSource
     from sealtrail_audit.reader import Reader
 
 FOREVER = 2**63 - 1
-_CHUNK = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,14 +255,14 @@ class Examiner:
             exposed = self._exposed(fresh)
             frontier = [child for child in fresh if child not in exposed]
         found.downstream_events = list(known)
-        for part in _parts(found.downstream_events):
+        for part in parts(found.downstream_events):
             for producer, count in self._reader.rows(_PRODUCERS, {"ids": part}):
                 found.downstream[producer] = found.downstream.get(producer, 0) + count
 
     def _exposed(self, event_ids: Sequence[bytes]) -> set[bytes]:
         return {
             bytes(row[0])
-            for part in _parts(event_ids)
+            for part in parts(event_ids)
             for row in self._reader.rows(_AMONG, self._parameters | {"ids": part})
         }
 
@@ -271,7 +271,7 @@ class Examiner:
         counted: dict[tuple[str, str], int] = {}
         most = self._limits.events
         rows = self._reader.rows(_EXPOSED_OUTPUTS, self._parameters | {"limit": most})
-        for part in _parts(found.downstream_events):
+        for part in parts(found.downstream_events):
             rows += self._reader.rows(_OUTPUTS, {"ids": part})
         for namespace, name, count in rows:
             counted[namespace, name] = counted.get((namespace, name), 0) + count
@@ -287,9 +287,3 @@ def _add(total: dict[str, int], batches: int, events: int, first: int, last: int
     total["events"] += events
     total["first_arrival"] = min(first, total.get("first_arrival", first))
     total["last_arrival"] = max(last, total.get("last_arrival", last))
-
-
-def _parts(event_ids: Sequence[bytes]) -> Iterator[list[str]]:
-    texts = [event_id.hex() for event_id in event_ids]
-    for at in range(0, len(texts), _CHUNK):
-        yield texts[at : at + _CHUNK]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sealtrail import ids
 from sealtrail.errors import MalformedError, SealtrailError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from sealtrail_audit.lineage import Reference
     from sealtrail_audit.reader import Reader
+
+_Item = TypeVar("_Item")
 
 # Ids are cast to FixedString(16): as a String one that ends in zeros would be cut short.
 # Ids in one question: some 70 kB of text in a parameter.
@@ -66,7 +68,7 @@ class StoreSource:
         # Each direction has a table that is sorted for it.
         table, column = ("edges_by_child", "child_id") if up else ("edges_by_parent", "parent_id")
         sql = _EDGES.format(table=table, column=column)
-        found = (self._reader.rows(sql, {"ids": part}) for part in _parts(event_ids))
+        found = (self._reader.rows(sql, {"ids": part}) for part in parts(event_ids))
         return [
             Edge(bytes.fromhex(child), bytes.fromhex(parent), tuple(reference))
             for rows in found
@@ -77,8 +79,8 @@ class StoreSource:
         """What the linker said of references; those alone that it said anything of."""
         events = list(dict.fromkeys((chain, seq) for chain, seq, _, _ in references))
         found: dict[Reference, str] = {}
-        for at in range(0, len(events), _CHUNK):
-            chains, seqs = zip(*events[at : at + _CHUNK], strict=True)
+        for part in _chunks(events):
+            chains, seqs = zip(*part, strict=True)
             for *reference, verdict in self._reader.rows(
                 _VERDICTS, {"chains": list(chains), "seqs": list(seqs)}
             ):
@@ -88,7 +90,7 @@ class StoreSource:
     def nodes(self, event_ids: Collection[bytes]) -> Mapping[bytes, Node]:
         """The events that are stored, by id."""
         sql = _NODES.format(n=_SHOWN_ENTITIES)
-        found = (self._reader.rows(sql, {"ids": part}) for part in _parts(event_ids))
+        found = (self._reader.rows(sql, {"ids": part}) for part in parts(event_ids))
         return {row[0]: _node(row) for rows in found for row in rows}
 
     def writers(self, entity: Entity, *, up: bool, limit: int) -> list[bytes]:
@@ -181,10 +183,13 @@ def event_id_of(text: str) -> bytes | None:
         return None
 
 
-def _parts(event_ids: Collection[bytes]) -> Iterator[list[str]]:
-    texts = [event_id.hex() for event_id in event_ids]
-    for at in range(0, len(texts), _CHUNK):
-        yield texts[at : at + _CHUNK]
+def parts(event_ids: Collection[bytes]) -> Iterator[list[str]]:
+    """Event ids in hex, as many at a time as fit into one question."""
+    return _chunks([event_id.hex() for event_id in event_ids])
+
+
+def _chunks(items: list[_Item]) -> Iterator[list[_Item]]:
+    return (items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK))
 
 
 def _node(row: tuple[Any, ...]) -> Node:

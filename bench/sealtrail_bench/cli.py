@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
+from sealtrail.cli.ending import interrupt_when_ended
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from sealtrail_bench.rig import Rig
 
 SECTIONS = (
@@ -82,8 +80,7 @@ def bench_command(
     from sealtrail_bench.rig import Rig
 
     # Servers and workers must not outlive it, whoever ends it.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    interrupt_when_ended()
     if quick:
         return floors.check(output)
     wanted = sections or SECTIONS
@@ -112,10 +109,6 @@ def bench_command(
         _draw(figures, plots, output)
     click.echo(json.dumps(figures))
     return OK if all(row[3] == "met" for row in rows) else FINDINGS
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _machine(*, real: bool) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from sealtrail.cli import FINDINGS, OK, Output, pass_output
+from sealtrail.cli.ending import interrupt_when_ended
 from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail_local import addresses, health
 from sealtrail_local.demo import repository, surroundings
@@ -23,8 +24,6 @@ from sealtrail_local.demo.stage import Stage, wait_until
 from sealtrail_local.demo.story import BILLING, IMPORTER, ORDERS, QUESTION, Story
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from sealtrail_local.demo.verdict import Outcome
 
 READY_S = 60.0
@@ -79,9 +78,7 @@ def demo_command(
     servers = ("--real", "--brokers", brokers) if real else ()
     up = ("local", "up", *servers, *(("--secure",) if secure else ()))
     stage = Stage(variables, state_dir / "demo")
-    # A terminal that is closed is an end, too.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    interrupt_when_ended()
     left_up = False
     try:
         with stage:
@@ -147,10 +144,6 @@ def _keep_logs(stage: Stage, state_dir: Path, error: SealtrailError) -> None:
         if folder.is_dir():
             shutil.copytree(folder, kept, dirs_exist_ok=True)
     error.hint = f"logs of all processes: {kept}"
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _finish(output: Output, outcome: Outcome) -> int:

@@ -128,14 +128,11 @@ async def receive(
         async for chunk in chunks:
             receiver.feed(decode(chunk))
         return receiver.finish()
-    except OSError as error:
+    except BaseException as error:
         receiver.drop()
-        if error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
             detail = f"The disk of the store has no room for the body: {error.strerror}"
             raise Refused(NOT_ENOUGH_SPACE, detail) from error
-        raise
-    except BaseException:
-        receiver.drop()
         raise
 
 
