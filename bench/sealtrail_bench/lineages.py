@@ -35,11 +35,12 @@ def measure(rig: Rig, size: int, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _walks(rig: Rig, size: int, depth: int) -> dict[str, float]:
     rng = random.Random(size + depth)  # noqa: S311 - reproducible choice
-    source = graph.StoreSource(reader.connect(rig.load(AuditSettings)))
+    store = reader.connect(rig.load(AuditSettings))
     starts = [synthetic.event_id(rig.store, rng.randrange(size)) for _ in range(WALKS)]
     taken, events = [], 0
     for number, start in enumerate(starts):
         began = time.monotonic()
+        source = graph.StoreSource(store)
         walked = lineage.walk(source, [start], up=number % 2 == 0, depth=depth, max_nodes=NODES)
         taken.append(time.monotonic() - began)
         events += len(walked.nodes)
