@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KEY_SPEC = "ECC_NIST_EDWARDS25519"
 ALGORITHM = "ED25519_SHA_512"
 MAX_MESSAGE = 4096
+LATER = "signing goes on when KMS does; see its request quotas and health if that takes long"
 # Waiting mends these; all else that KMS answers is about the key or the caller.
 TRANSIENT = frozenset(
     {
@@ -100,8 +101,9 @@ class Kms:
             return question()
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
-            if code in TRANSIENT or code.startswith("5"):
-                raise UnavailableError(f"AWS KMS: {code}") from None
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            if code in TRANSIENT or status >= 500:
+                raise UnavailableError(f"AWS KMS: {code}", hint=LATER) from None
             raise ConfigurationError(
                 f"AWS KMS refuses key {self._key_id}: {code}",
                 hint="check the key, its state, and kms:Sign and kms:GetPublicKey of this identity",
@@ -111,4 +113,4 @@ class Kms:
                 "AWS KMS: no credentials", hint="give this process a role, or set AWS_PROFILE"
             ) from None
         except BotoCoreError as error:
-            raise UnavailableError(f"AWS KMS: {type(error).__name__}") from None
+            raise UnavailableError(f"AWS KMS: {type(error).__name__}", hint=LATER) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives import serialization
 from google.api_core import exceptions as refusals
 from google.api_core.client_options import ClientOptions
+from google.api_core.retry import Retry, if_exception_type
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import kms_v1
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
 ALGORITHM = kms_v1.CryptoKeyVersion.CryptoKeyVersionAlgorithm.EC_SIGN_ED25519
 TIMEOUT_S = 10.0
+LATER = "signing goes on when Cloud KMS does; see its quotas and health if that takes long"
+# The library's own goes on for a minute, and who signs waits for it.
+RETRY = Retry(
+    predicate=if_exception_type(refusals.ServiceUnavailable),
+    initial=0.1,
+    maximum=2.0,
+    timeout=TIMEOUT_S,
+)
 
 
 def connect(uri: KeyUri, settings: ProducerSettings) -> CloudKms:
@@ -67,9 +76,7 @@ class CloudKms:
 
     def public_key(self) -> PublicKey:
         """Its public half."""
-        answer = self._ask(
-            lambda: self._client.get_public_key(request={"name": self._name}, timeout=TIMEOUT_S)
-        )
+        answer = self._ask(self._client.get_public_key, {"name": self._name})
         if answer.algorithm != ALGORITHM:
             raise ConfigurationError(
                 f"{self._name} has algorithm {answer.algorithm.name}",
@@ -91,26 +98,30 @@ class CloudKms:
     def sign(self, message: bytes) -> bytes:
         """Sign the message as it is."""
         request = {"name": self._name, "data": message, "data_crc32c": _crc(message)}
-        answer = self._ask(lambda: self._client.asymmetric_sign(request=request, timeout=TIMEOUT_S))
+        answer = self._ask(self._client.asymmetric_sign, request)
         whole = answer.verified_data_crc32c and answer.name == self._name
         if not whole or answer.signature_crc32c != _crc(answer.signature):
             raise UnavailableError("Cloud KMS: request or answer was damaged on its way")
         return bytes(answer.signature)
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+    def _ask(self, question: Callable[..., Any], request: dict[str, Any]) -> Any:
         try:
-            return question()
+            return question(request=request, timeout=TIMEOUT_S, retry=RETRY)
         except refusals.TooManyRequests:
-            raise UnavailableError("Cloud KMS: too many requests") from None
+            raise UnavailableError("Cloud KMS: too many requests", hint=LATER) from None
         except refusals.ClientError as error:
+            if "PENDING_GENERATION" in error.message:
+                raise UnavailableError(
+                    f"Cloud KMS is still making {self._name}", hint="try again in a minute"
+                ) from None
             raise ConfigurationError(
                 f"Cloud KMS refuses {self._name}: {type(error).__name__}",
                 hint="check the key version, its state, and the role cloudkms.signerVerifier",
             ) from None
         except (refusals.GoogleAPICallError, refusals.RetryError) as error:
-            raise UnavailableError(f"Cloud KMS: {type(error).__name__}") from None
+            raise UnavailableError(f"Cloud KMS: {type(error).__name__}", hint=LATER) from None
         except auth.GoogleAuthError as error:
-            raise UnavailableError(f"Cloud KMS: {type(error).__name__}") from None
+            raise UnavailableError(f"Cloud KMS: {type(error).__name__}", hint=LATER) from None
 
 
 def _crc_table() -> list[int]:

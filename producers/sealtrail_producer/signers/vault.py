@@ -64,6 +64,12 @@ class Transit:
                 f"{self._mount}/{self._name} is of type {data.get('type')!r}",
                 hint="vault write -f transit/keys/NAME type=ed25519",
             )
+        if data.get("derived"):
+            # One key per context: Vault shows no public half, for there is no one of it.
+            raise ConfigurationError(
+                f"{self._mount}/{self._name} is a derived key: it has no public key of its own",
+                hint="vault write -f transit/keys/NAME type=ed25519, without derived",
+            )
         self._version = self._version or int(data["latest_version"])
         try:
             entry = data["keys"][str(self._version)]
@@ -72,6 +78,12 @@ class Transit:
             raise ConfigurationError(
                 f"{self._mount}/{self._name} has no version {self._version} with a public key"
             ) from None
+        if self._version < int(data.get("min_encryption_version") or 0) or data.get("soft_deleted"):
+            raise ConfigurationError(
+                f"{self._mount}/{self._name} may not sign with version {self._version} any more",
+                hint="name a later version, or lower min_encryption_version (restore a key that "
+                "was soft-deleted)",
+            )
         return PublicKey.from_raw(raw)
 
     def sign(self, message: bytes) -> bytes:
@@ -99,6 +111,12 @@ class Transit:
                 f"Vault refuses {self._mount}/{self._name}: {type(error).__name__}",
                 hint="check the key's name, the token and its policy (read keys/NAME, update "
                 "sign/NAME)",
+            ) from None
+        except refusals.InternalServerError:
+            # So it answers, too, for a version that may not sign any more.
+            raise UnavailableError(
+                f"Vault fails to use {self._mount}/{self._name}, version {self._version}",
+                hint="see Vault's log; may this version sign (min_encryption_version)?",
             ) from None
         except (refusals.VaultError, requests.RequestException) as error:
             raise UnavailableError(
