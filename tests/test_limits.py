@@ -15,7 +15,7 @@ from sealtrail_local.settings import LocalSettings
 from sealtrail_processor.kafka import client, inflate
 from sealtrail_processor.linking import cycles, link_store, links, suspects
 from sealtrail_processor.pipeline import app
-from sealtrail_processor.quarantine import held
+from sealtrail_processor.quarantine import held, originals, releasing
 from sealtrail_processor.reporting.metrics import Metrics
 from sealtrail_processor.settings import WorkerSettings
 from sealtrail_processor.store import container
@@ -85,6 +85,7 @@ def shown(number: int) -> str:
         ("search for", [cycles.NODES, cycles.PENDING]),
         ("alerts and copies", [client.QUEUE_KBYTES * 1024]),
         ("refused messages that are looked at", [held.PAGE, held.BYTES]),
+        ("the same of parked messages", [originals.BYTES, releasing.AGAIN_US // 60_000_000]),
     ],
 )
 def test_numbers_are_those_of_the_code(begin: str, numbers: list[int]) -> None:

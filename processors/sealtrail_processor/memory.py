@@ -17,7 +17,7 @@ from sealtrail.errors import UnavailableError
 from sealtrail.findings import Disposition
 from sealtrail_processor.judging.keeping import spent_on
 from sealtrail_processor.judging.model import BoundaryBroken, Flush, Log, OneByOne, RawMessage
-from sealtrail_processor.judging.ports import History, Life, Stored
+from sealtrail_processor.judging.ports import History, Life, Stored, Unreadable
 from sealtrail_processor.pipeline.marks import PAGE, Mark
 
 if TYPE_CHECKING:
@@ -209,13 +209,18 @@ class MemoryLedger:
 
 @dataclass
 class MemoryBroker:
-    """One topic of a broker: its messages by partition, without the holes that it may have."""
+    """One topic of a broker: its messages by partition, without the holes that it may have.
+
+    unreadable: offsets of messages that no client makes sense of; closed: how often it was.
+    """
 
     cluster: str = "cluster-1"
     logs: dict[int, list[RawMessage]] = field(default_factory=dict)
     starts: dict[int, int] = field(default_factory=dict)
     group: dict[int, int] = field(default_factory=dict)
     away: bool = False
+    unreadable: set[int] = field(default_factory=set)
+    closed: int = 0
 
     def log_id(self, topic: str) -> str:
         """Broker.log_id."""
@@ -246,6 +251,30 @@ class MemoryBroker:
             if message.offset >= offset:
                 return message.offset
         raise UnavailableError(f"{topic}: no message")
+
+    def messages(
+        self, topic: str, partition: int, offsets: Sequence[int], most: int
+    ) -> list[RawMessage | None]:
+        """KafkaSide.messages."""
+        self._ask(topic)
+        held = {message.offset: message for message in self.logs.get(partition, [])}
+        found: list[RawMessage | None] = []
+        size = 0
+        for offset in offsets:
+            if offset in self.unreadable:
+                break
+            message = held.get(offset)
+            found.append(message)
+            size += 0 if message is None else len(message.key or b"") + len(message.value or b"")
+            if size >= most:
+                break
+        if not found:
+            raise Unreadable(f"{topic}: no decoder takes it")
+        return found
+
+    def close(self) -> None:
+        """KafkaSide.close."""
+        self.closed += 1
 
     def _ask(self, topic: str) -> None:
         if self.away:

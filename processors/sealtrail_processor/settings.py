@@ -97,6 +97,12 @@ class WorkerSettings(CommonSettings):
         description="bytes of refused messages of a partition that the store is given in an hour; "
         "others are on record without their bytes, which stay in the topic; 0: all are kept",
     )
+    parked_bytes_per_hour: int = Field(
+        default=256 * 2**20,
+        ge=0,
+        description="the same for parked messages: others are released from the topic, if it still "
+        "has them when their key or schema comes",
+    )
 
     store_views: Name = Field(default="provenance", description="database of the views for people")
     store_policy: Name = Field(

@@ -344,7 +344,7 @@ def test_a_message_whose_bytes_were_not_kept_is_whole_and_stays_watched(world: W
     room, log = world.room, Log("unkept", TOPIC, 5)
     partition = Partition(log)
     flush = partition.flush((b"k", b"rubbish"), (b"k", b"more"))
-    judged, _ = keep(flush.judged, Spent(), 100)
+    judged, _ = keep(flush.judged, Spent(), 100, 0)
     assert [j.kept for j in judged] == [True, False]
     room.touched |= {"dispositions", "findings", "quarantine", "commits", "commit_ends"}
     room.sink.write(replace(flush, judged=judged))

@@ -194,11 +194,17 @@ def _originals(settings: WorkerSettings, store: Store, held: Sequence[Held]) -> 
     from sealtrail_processor.kafka.client import KafkaSide
     from sealtrail_processor.pipeline import wiring
 
-    if all(h.kept for h in held):
-        return list(held)
-    digests = StoreLedger(store)
-    with closing(KafkaSide(wiring.kafka_config(settings, OPERATOR), settings.group)) as broker:
-        return [originals.completed(h, digests, broker) for h in held]
+    config = wiring.kafka_config(settings, OPERATOR)
+    whole: list[Held] = []
+    with closing(
+        originals.Originals(lambda: KafkaSide(config, settings.group), StoreLedger(store))
+    ) as found:
+        while len(whole) < len(held):
+            for h in found.first(held[len(whole) :]):
+                if isinstance(h, originals.OriginalGone):
+                    raise h
+                whole.append(h)
+    return whole
 
 
 def _act(verb: str, chosen: Sequence[Entry], **details: str) -> control.Act:

@@ -38,8 +38,8 @@ BROKEN = "the engine reads other events from it than were hashed"
 class Rules:
     """What a partition's messages are judged by: where we are, tolerances, settling time (us).
 
-    bounds: gaps and branches of a chain; kept_bytes: of refused messages, that go into the store in
-    an hour (0: all).
+    bounds: gaps and branches of a chain; kept_bytes, parked_bytes: of quarantined and of parked
+    messages, that go into the store in an hour (0: all).
     """
 
     place: Place
@@ -47,6 +47,7 @@ class Rules:
     settle_us: int
     bounds: Bounds = BOUNDS
     kept_bytes: int = 0
+    parked_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

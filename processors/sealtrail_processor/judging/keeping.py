@@ -4,7 +4,8 @@
   only its key, value and headers are not copied. They lie in the topic for its retention.
 - The hour is that of the latest arrival so far, not of a clock, and what was spent in it is the sum
   of what stands in the store from there on: a flush done again, by whomever, comes out alike.
-- Parked messages are kept, and cost nothing of it: nobody but the store releases them.
+- Parked messages have an allowance of their own, so that junk of other kinds does not take it from
+  them: those beyond it are released from the topic (`quarantine.releasing`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ HOUR_US = 3_600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Bytes that were kept of a partition in an hour; hour: its number since 1970."""
+    """Bytes that were kept of a partition in an hour; hour: its number since 1970.
+
+    size: of quarantined messages; parked: of parked ones.
+    """
 
     hour: int = 0
     size: int = 0
+    parked: int = 0
 
 
 def size(message: RawMessage) -> int:
@@ -36,35 +41,54 @@ def size(message: RawMessage) -> int:
     return len(message.key or b"") + len(message.value or b"") + named
 
 
-def keep(judged: Iterable[Judged], spent: Spent, most: int) -> tuple[tuple[Judged, ...], Spent]:
+def keep(
+    judged: Iterable[Judged], spent: Spent, most: int, parked: int
+) -> tuple[tuple[Judged, ...], Spent]:
     """Judged messages, those that are not kept marked so, and what is spent after them.
 
     Args:
         judged: in the order of the log.
         spent: before them.
-        most: bytes an hour; 0 for no limit.
+        most: bytes of quarantined messages an hour; 0 for no limit.
+        parked: bytes of parked ones; 0 for no limit.
     """
     found = []
     for item in judged:
         hour = item.arrival // HOUR_US
         if hour > spent.hour:
             spent = Spent(hour)
-        if item.disposition is Disposition.QUARANTINED:
-            after = spent.size + size(item.message)
-            if most and after > most:
-                found.append(_unkept(item))
-                continue
-            spent = Spent(spent.hour, after)
-        found.append(item)
+        after = _after(item, spent)
+        if _over(spent.size, after.size, most) or _over(spent.parked, after.parked, parked):
+            found.append(_unkept(item))
+        else:
+            found.append(item)
+            spent = after
     return tuple(found), spent
+
+
+def _over(before: int, after: int, most: int) -> bool:
+    """Whether what was added is too much."""
+    return bool(most) and after > max(before, most)
 
 
 def spent_on(judged: Sequence[Judged]) -> Spent:
     """What was spent when all these were committed, some of them unkept."""
     hour = max((item.arrival // HOUR_US for item in judged), default=0)
     first = next((n for n, j in enumerate(judged) if j.arrival // HOUR_US >= hour), 0)
-    kept = (j for j in judged[first:] if j.kept and j.disposition is Disposition.QUARANTINED)
-    return Spent(hour, sum(size(j.message) for j in kept))
+    spent = Spent(hour)
+    for item in judged[first:]:
+        if item.kept:
+            spent = _after(item, spent)
+    return spent
+
+
+def _after(item: Judged, spent: Spent) -> Spent:
+    """What is spent if it is kept: nothing more unless it was refused."""
+    if item.disposition is Disposition.QUARANTINED:
+        return replace(spent, size=spent.size + size(item.message))
+    if item.disposition is Disposition.PARKED:
+        return replace(spent, parked=spent.parked + size(item.message))
+    return spent
 
 
 def _unkept(item: Judged) -> Judged:

@@ -34,6 +34,10 @@ class SkippedMessages(UnavailableError):  # noqa: N818 - says what happened
     """Between the cursor and the next message lie some that are in the log, or in the store."""
 
 
+class Unreadable(UnavailableError):  # noqa: N818 - says what happened
+    """The broker answers, and does not give a message that it says it has."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Life:
     """One life of a partition's log: what stands below the offset `end` counts."""

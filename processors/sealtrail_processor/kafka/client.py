@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -23,9 +24,10 @@ from confluent_kafka.admin import AdminClient
 from sealtrail import connections
 from sealtrail.errors import UnavailableError
 from sealtrail_processor.judging.model import RawMessage
+from sealtrail_processor.judging.ports import Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -37,6 +39,10 @@ rdkafka = logging.getLogger("librdkafka")
 
 TIMEOUT_S = 10.0
 NO_OFFSET = -1001
+# What a single read may bring into memory beside what was asked for.
+READ_AHEAD_KBYTES = 8 * 1024
+# Messages that are read over rather than asked for anew.
+NEAR = 16
 
 
 class KafkaSide:
@@ -63,6 +69,9 @@ class KafkaSide:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
+                # As the stream reads: also what a transaction never committed lies in the log.
+                "isolation.level": "read_uncommitted",
+                "queued.max.messages.kbytes": READ_AHEAD_KBYTES,
                 "allow.auto.create.topics": False,
             },
             logger=rdkafka,
@@ -147,33 +156,75 @@ class KafkaSide:
         """
         return int(self._first(topic, partition, offset).offset() or 0)
 
-    def message(self, topic: str, partition: int, offset: int) -> RawMessage | None:
-        """The message at an offset, without its headers; None where there is none (any more).
+    def messages(
+        self, topic: str, partition: int, offsets: Sequence[int], most: int
+    ) -> list[RawMessage | None]:
+        """The messages at some offsets, without headers; None where there is none (any more).
+
+        Those of the first offsets, until `most` bytes are reached, or a read fails: one in any
+        case. Quickest where offsets rise.
 
         Raises:
+            Unreadable: the broker answers, and does not give the first of them.
             UnavailableError: the broker cannot be asked.
         """
-        low, high = self.watermarks(topic, partition)
-        if not low <= offset < high:
-            return None
-        found = raw_message(self._first(topic, partition, offset))
-        return found if found.offset == offset else None
+        ends = self.watermarks(topic, partition)
+        found: list[RawMessage | None] = []
+        size = 0
+        try:
+            with self._lock, closing(self._read(topic, partition, offsets, ends)) as read:
+                for message in read:
+                    found.append(message)
+                    if message is not None:
+                        size += len(message.key or b"") + len(message.value or b"")
+                    if size >= most:
+                        break
+        except UnavailableError as error:
+            if not found:
+                # Away, says this; else that the message cannot be read, or is gone by now.
+                low, _ = self.watermarks(topic, partition)
+                if low <= offsets[0]:
+                    raise Unreadable(error.message, hint=error.hint) from None
+                found.append(None)
+        return found
+
+    def _read(
+        self, topic: str, partition: int, offsets: Sequence[int], ends: tuple[int, int]
+    ) -> Generator[RawMessage | None, None, None]:
+        last, at = None, NO_OFFSET
+        try:
+            for offset in offsets:
+                if not ends[0] <= offset < ends[1]:
+                    yield None
+                    continue
+                if not at <= offset <= at + NEAR:
+                    self._consumer.assign([TopicPartition(topic, partition, offset)])
+                    at = NO_OFFSET
+                while at < offset:
+                    last = raw_message(self._next(topic, partition, offset))
+                    at = last.offset
+                yield last if at == offset else None
+        finally:
+            self._consumer.unassign()
 
     def _first(self, topic: str, partition: int, offset: int) -> Message:
         with self._lock:
             self._consumer.assign([TopicPartition(topic, partition, offset)])
             try:
-                message = self._consumer.poll(TIMEOUT_S)
-                if message is None:
-                    raise UnavailableError(
-                        f"kafka gives no message of {topic}[{partition}] from {offset} on",
-                        hint="is the broker up? It is asked again",
-                    )
-                if message.error() is not None:
-                    raise UnavailableError(f"kafka: {message.error()}")
-                return message
+                return self._next(topic, partition, offset)
             finally:
                 self._consumer.unassign()
+
+    def _next(self, topic: str, partition: int, offset: int) -> Message:
+        message = self._consumer.poll(TIMEOUT_S)
+        if message is None:
+            raise UnavailableError(
+                f"kafka gives no message of {topic}[{partition}] from {offset} on",
+                hint="is the broker up? It is asked again",
+            )
+        if message.error() is not None:
+            raise UnavailableError(f"kafka: {message.error()}")
+        return message
 
     def close(self) -> None:
         """Close the connections."""

@@ -118,7 +118,10 @@ class Step:
             stored=stored,
             bad_offsets=bad,
         )
-        judged, self._spent = keep(flush.judged, partition.spent, partition.rules.kept_bytes)
+        rules = partition.rules
+        judged, self._spent = keep(
+            flush.judged, partition.spent, rules.kept_bytes, rules.parked_bytes
+        )
         self.flush = replace(flush, judged=judged)
 
     def settle(self) -> None:

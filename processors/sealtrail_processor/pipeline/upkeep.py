@@ -20,7 +20,9 @@ from sealtrail_processor.judging.ports import LogChanged
 from sealtrail_processor.pipeline.holding import Held
 from sealtrail_processor.pipeline.timers import Timers
 from sealtrail_processor.pipeline.watchdog import Horizon, Watchdog
-from sealtrail_processor.quarantine.held import Releaser
+from sealtrail_processor.quarantine.originals import Originals
+from sealtrail_processor.quarantine.releasing import Releaser
+from sealtrail_processor.store.ledger import StoreLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,7 +102,14 @@ class Upkeep:
         self.watchdog = Watchdog(settings.session_timeout_s + settings.watchdog_margin_s)
         self.horizon = Horizon()
         self._timers = Timers(settings)
-        self._releaser = Releaser(outside.store, outside.publisher, outside.now)
+        self._releaser = Releaser(
+            outside.store,
+            Originals(outside.originals, StoreLedger(outside.store)),
+            outside.publisher,
+            reports,
+            metrics,
+            outside.now,
+        )
         self._looked_at: dict[int, float] = {}
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 

@@ -128,6 +128,7 @@ def connect(settings: WorkerSettings) -> Outside:
         marks,
         lambda: check_tables(settings, store),
         clock,
+        lambda: KafkaSide(config, settings.group),
         clock.jump_us,
     )
 

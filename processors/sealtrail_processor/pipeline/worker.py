@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.linking.heads import HeadsTopic
     from sealtrail_processor.pipeline.marks import Marks
     from sealtrail_processor.pipeline.partition import Partition
+    from sealtrail_processor.quarantine.originals import Topic
     from sealtrail_processor.settings import WorkerSettings
     from sealtrail_processor.store.client import Store
 
@@ -71,6 +72,8 @@ class Outside:
     marks: Marks
     tables: Callable[[], None]
     now: Clock
+    # Opens a client that reads the topic beside the stream.
+    originals: Callable[[], Topic]
     # How far the machine's clock was set since the start, microseconds.
     clock_jump: Clock = lambda: 0
     # Steps 1 to 9; a benchmark measures what they cost by leaving them out.
@@ -258,7 +261,12 @@ class Worker:
         place = Place(settings.environment, tenants, log_.topic, log_.partition)
         bounds = Bounds(settings.chain_gaps_max, settings.chain_branches_max)
         return Rules(
-            place, limits, _us(settings.gap_settle_s), bounds, settings.quarantine_bytes_per_hour
+            place,
+            limits,
+            _us(settings.gap_settle_s),
+            bounds,
+            settings.quarantine_bytes_per_hour,
+            settings.parked_bytes_per_hour,
         )
 
     def revoke(self, numbers: Iterable[int]) -> None:

@@ -59,7 +59,7 @@ TITLES = {
     Code.REGRESSION: "Producer's clock went back",
     Code.CAUSALITY: "Event is dated before its cause",
     Code.STALLED_CHAIN: "Producer fell silent without closing its chain",
-    Code.DATA_LOSS_WINDOW: "Messages were gone before they were read",
+    Code.DATA_LOSS_WINDOW: "Messages were gone before they were read or released",
     Code.ROW_CHANGED: "Stored row was changed",
     Code.ROW_MISSING: "Stored row is missing",
     Code.ROW_ADDED: "Stored row was added",

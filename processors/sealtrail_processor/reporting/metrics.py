@@ -94,6 +94,18 @@ class Metrics:
             "Bytes of refused messages that were too many to be kept",
             registry=it,
         )
+        self.parked_unkept = Counter(
+            "sealtrail_parked_unkept",
+            "Parked messages whose bytes are in the topic alone",
+            registry=it,
+        )
+        self.releases = Counter(
+            "sealtrail_releases",
+            "Parked messages whose record came, by where their bytes were: kept, topic, gone; "
+            "unread: they are asked for again",
+            ["bytes"],
+            registry=it,
+        )
         self.clock_jump = Gauge(
             "sealtrail_clock_jump_seconds",
             "How far the machine's clock was set since the start of the worker, which ignores it",
@@ -115,6 +127,7 @@ class Metrics:
             if judged.refused is not None:
                 kept = self.quarantine_bytes if judged.kept else self.quarantine_unkept
                 kept.inc(len(judged.message.value or b""))
+                self.parked_unkept.inc(judged.disposition.value == "parked" and not judged.kept)
                 if judged.refused.code in _CHAIN_FULL:
                     self.chain_full.labels(judged.refused.code.value).inc()
             if judged.batch is not None and judged.disposition.value in ("accepted", "released"):

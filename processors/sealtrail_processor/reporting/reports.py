@@ -59,8 +59,8 @@ class Reports:
         self._quarantine_topic = quarantine_topic
         self._now = now
         self._rate = AlertRate(alerts_per_minute)
-        # Messages whose bytes were not kept, and when that was last said.
-        self._unkept, self._said = 0, 0
+        # Messages whose bytes were not kept, how many are parked, and when that was last said.
+        self._unkept, self._waiting, self._said = 0, 0, 0
 
     def write(
         self,
@@ -110,17 +110,24 @@ class Reports:
             offset = judged.message.offset
             found += [(offset, finding, tenant, judged.arrival) for finding in judged.findings]
         self._alert(flush.log, found)
-        self._unkept += sum(not judged.kept for judged in flush.judged)
+        self._say_unkept(flush)
+
+    def _say_unkept(self, flush: Flush) -> None:
+        unkept = [judged for judged in flush.judged if not judged.kept]
+        self._unkept += len(unkept)
+        self._waiting += sum(judged.disposition is Disposition.PARKED for judged in unkept)
         now = self._now()
         if self._unkept and now - self._said >= MINUTE_US:
             log.warning(
-                "%s[%d]: %d refused messages are on record without their bytes: more is refused "
-                "than SEALTRAIL_QUARANTINE_BYTES_PER_HOUR; find out who sends it",
+                "%s[%d]: %d refused messages are on record without their bytes, %d of them parked: "
+                "more than SEALTRAIL_QUARANTINE_BYTES_PER_HOUR or SEALTRAIL_PARKED_BYTES_PER_HOUR; "
+                "find out who sends it",
                 flush.log.topic,
                 flush.log.partition,
                 self._unkept,
+                self._waiting,
             )
-            self._unkept, self._said = 0, now
+            self._unkept, self._waiting, self._said = 0, 0, now
 
     def _alert(self, log_: Log, found: Sequence[tuple[int, Finding, str, int]]) -> None:
         now, told = self._now(), []

@@ -67,11 +67,14 @@ _LATEST = """
         AND kind = 'flush' AND last_offset < {end:UInt64}
 """
 _SPENT = """
-    SELECT sum(ifNull(length(key), 0) + ifNull(length(value), 0) + arraySum(h ->
-        length(tupleElement(h, 'name')) + length(tupleElement(h, 'value')), headers))
-    FROM quarantine FINAL
-    WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
-        AND offset >= {first:UInt64} AND offset < {end:UInt64} AND disposition = 'quarantined'
+    SELECT sumIf(size, disposition = 'quarantined'), sumIf(size, disposition = 'parked')
+    FROM (
+        SELECT disposition, ifNull(length(key), 0) + ifNull(length(value), 0) + arraySum(h ->
+            length(tupleElement(h, 'name')) + length(tupleElement(h, 'value')), headers) AS size
+        FROM quarantine FINAL
+        WHERE log_id = {log:String} AND topic = {topic:String} AND partition = {partition:UInt16}
+            AND offset >= {first:UInt64} AND offset < {end:UInt64}
+    )
 """
 # Another worker may have taken other messages together, so that two inserts stand: the first
 # block counts.
@@ -145,7 +148,7 @@ def spent(store: Store, log: Log, end: int) -> Spent:
     if hour <= 0:
         return Spent()
     first = store.query(_SINCE, names | {"at": hour * HOUR_US})[0][0]
-    return Spent(hour, store.query(_SPENT, names | {"first": first})[0][0])
+    return Spent(hour, *store.query(_SPENT, names | {"first": first})[0])
 
 
 def receipts(store: Store, log: Log, offsets: Sequence[int], now: int) -> dict[int, int]:

@@ -82,6 +82,7 @@ class House:
             self.marks,  # type: ignore[arg-type] # the part of it that counts
             self.check_tables,
             lambda: self.now,
+            lambda: self.broker,
         )
         self.worker = Worker(WorkerSettings(**settings), outside, leave)
         self.generation = 1

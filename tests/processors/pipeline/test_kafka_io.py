@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from sealtrail.errors import UnavailableError
-from sealtrail_processor.judging.ports import Outgoing
+from sealtrail_processor.judging.ports import Outgoing, Unreadable
 from sealtrail_processor.kafka.client import KafkaPublisher, KafkaSide, KeysTopic
 from sealtrail_processor.kafka.heads import KafkaHeads
 
@@ -53,12 +53,48 @@ def test_watermarks_and_single_reads(config: dict[str, str], topic: str) -> None
         assert side.partitions(topic) == 4
         assert side.watermarks(topic, 2) == (0, 3)
         assert side.first_at(topic, 2, 1) == 1
-        found = side.message(topic, 2, 1)
+        found, beyond = side.messages(topic, 2, [1, 3], 1 << 20)
         assert found is not None
         assert (found.offset, found.key, found.value) == (1, b"k", b"v")
-        assert side.message(topic, 2, 3) is None
+        assert beyond is None
         assert side.committed(topic, [0, 1, 2, 3]) == {}
         assert side.log_id(topic) == side.log_id("provenance.events")
+
+
+def test_reads_of_many(config: dict[str, str], topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = [Outgoing(topic, b"k", b"%03d" % n, (), 1) for n in range(100)]
+    KafkaPublisher(config).publish(sent, 10)
+    with closing(KafkaSide(config, "group")) as side:
+        # In any order, near and far, twice, and some that are not there.
+        asked = [5, 6, 9, 90, 7, 7, 100, 99, 0]
+        found = side.messages(topic, 1, asked, 1 << 20)
+        assert [m and (m.offset, m.value) for m in found] == [
+            None if n == 100 else (n, b"%03d" % n) for n in asked
+        ]
+        # Four bytes each: until so many, one in any case.
+        assert [len(side.messages(topic, 1, range(9), most)) for most in (0, 4, 5, 12)] == [
+            *(1, 1, 2, 3)
+        ]
+        assert side.first_at(topic, 1, 42) == 42
+        # A read that fails: what came before it is there, the first one is said to be unreadable.
+        whole = KafkaSide._next
+
+        def broken(side: KafkaSide, topic: str, partition: int, offset: int) -> Any:
+            found = whole(side, topic, partition, offset)
+            if found.offset() == 4:
+                raise UnavailableError("no decoder takes it")
+            return found
+
+        monkeypatch.setattr(KafkaSide, "_next", broken)
+        assert len(side.messages(topic, 1, [2, 3, 4, 5], 1 << 20)) == 2
+        with pytest.raises(Unreadable, match="no decoder"):
+            side.messages(topic, 1, [4, 5], 1 << 20)
+        (after,) = side.messages(topic, 1, [5], 1 << 20)
+        assert after is not None
+        # Or it was dropped while it was asked for.
+        watermarks = iter([(0, 100), (5, 100)])
+        monkeypatch.setattr(side, "watermarks", lambda *_: next(watermarks))
+        assert side.messages(topic, 1, [4, 5], 1 << 20) == [None]
 
 
 class Admin:

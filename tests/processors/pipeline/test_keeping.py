@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,10 +17,10 @@ from sealtrail.errors import UnavailableError
 from sealtrail.findings import NOT_KEPT
 from sealtrail_processor.commands import quarantine as quarantine_cli
 from sealtrail_processor.judging.keeping import HOUR_US, size
-from sealtrail_processor.judging.model import Log, RawMessage
-from sealtrail_processor.memory import MemoryPublisher
+from sealtrail_processor.judging.model import Log
+from sealtrail_processor.memory import MemoryBroker, MemoryPublisher
 from sealtrail_processor.quarantine.held import Held
-from sealtrail_processor.quarantine.originals import OriginalGone, completed
+from sealtrail_processor.quarantine.originals import OriginalGone, Originals
 from sealtrail_processor.reporting.metrics import Metrics
 from sealtrail_processor.reporting.reports import Reports
 from sealtrail_processor.settings import WorkerSettings
@@ -28,7 +29,7 @@ from sealtrail_processor.store import rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sealtrail_processor.judging.model import Judged
+    from sealtrail_processor.judging.model import Judged, RawMessage
     from sealtrail_processor.judging.ports import Coordinates
 
 PARKED = world.Producer(keys=(world.STRANGER,)).send()
@@ -52,7 +53,7 @@ def messages(draw: st.DrawFn) -> list[tuple[bytes | None, int, tuple[tuple[str, 
 
 
 def scene(stream: list[tuple[bytes | None, int, tuple[tuple[str, bytes], ...]]]) -> Scene:
-    made = Scene(rules=replace(RULES, kept_bytes=100))
+    made = Scene(rules=replace(RULES, kept_bytes=100, parked_bytes=2 * len(PARKED)))
     for value, at, headers in stream:
         made.append(value, at=at, headers=headers)
     return made
@@ -80,16 +81,18 @@ def test_what_is_kept_is_bounded_and_the_same_after_any_restart(
             partition = many.partition()
     judged = one.ledger.judged()
     assert many.ledger.judged() == judged
-    # Each offset has its fate, and those that waits to be released have their bytes.
+    # Each offset has its fate; what is parked and what is refused have an allowance each.
     assert [j.message.offset for j in judged] == list(range(len(stream)))
-    kept: dict[int, int] = {}
+    most = {"quarantined": 100, "parked": 2 * len(PARKED)}
+    kept: dict[tuple[str, int], int] = {}
     for item in judged:
-        if item.disposition != "quarantined":
+        if item.disposition not in most:
             assert item.kept
             continue
-        hour, needed = item.arrival // HOUR_US, size(item.message)
-        assert item.kept == (kept.get(hour, 0) + needed <= 100)
-        kept[hour] = kept.get(hour, 0) + needed * item.kept
+        of, needed = (item.disposition, item.arrival // HOUR_US), size(item.message)
+        assert item.kept == (kept.get(of, 0) + needed <= most[item.disposition])
+        kept[of] = kept.get(of, 0) + needed * item.kept
+        assert not item.findings[0].detail.startswith(NOT_KEPT)
 
 
 def unkept() -> tuple[Scene, Judged]:
@@ -139,20 +142,9 @@ def test_it_is_counted_and_said_once_a_minute(caplog: pytest.LogCaptureFixture) 
     assert [text.split()[1] for text in said] == ["1", "3"]
 
 
-@dataclass
-class Broker:
-    """A topic's log, one message by one."""
-
-    log: str = "cluster-1"
-    messages: dict[int, RawMessage] = field(default_factory=dict)
-
-    def log_id(self, topic: str) -> str:
-        assert topic == world.TOPIC
-        return self.log
-
-    def message(self, topic: str, partition: int, offset: int) -> RawMessage | None:
-        assert (topic, partition) == (world.TOPIC, 1)
-        return self.messages.get(offset)
+def log_of(*messages: RawMessage, cluster: str = "cluster-1") -> MemoryBroker:
+    """A topic's log, as its messages lie in it now."""
+    return MemoryBroker(cluster, {1: list(messages)})
 
 
 class Digests:
@@ -167,11 +159,17 @@ def held(detail: str, value: bytes | None = None) -> Held:
 
 
 def test_what_was_not_kept_is_read_from_its_topic() -> None:
-    broker = Broker(messages={7: raw(7, b"bytes")})
-    found = completed(held(f"{NOT_KEPT}5 bytes; why"), Digests(), broker)
+    broker = log_of(raw(7, b"bytes"))
+    originals = Originals(lambda: broker, Digests())
+    (found,) = originals.first([held(f"{NOT_KEPT}5 bytes; why")])
+    assert isinstance(found, Held)
     assert (found.key, found.value) == (b"key", b"bytes")
     here = held("why", b"kept")
-    assert completed(here, Digests(), Broker("another")) is here
+    assert originals.first([here, here]) == [here, here]
+    assert originals.first([]) == []
+    originals.close()
+    originals.close()
+    assert broker.closed == 1
 
 
 def test_a_replay_asks_the_broker_for_what_is_not_here_alone(
@@ -179,10 +177,10 @@ def test_a_replay_asks_the_broker_for_what_is_not_here_alone(
 ) -> None:
     opened = []
 
-    class Side(Broker):
+    class Side(MemoryBroker):
         def __init__(self, config: object, group: str) -> None:
             opened.append((config, group))
-            super().__init__(messages={7: raw(7, b"bytes")})
+            super().__init__(logs={1: [raw(7, b"bytes")]})
 
         def close(self) -> None:
             opened.append(None)
@@ -206,13 +204,24 @@ def test_a_replay_asks_the_broker_for_what_is_not_here_alone(
 @pytest.mark.parametrize(
     ("broker", "why"),
     [
-        (Broker("another"), "another log"),
-        (Broker(), "no longer"),
-        (Broker(messages={7: raw(7, b"other")}), "another digest"),
-        (Broker(messages={7: raw(7, None)}), "another digest"),
+        (log_of(cluster="another"), "another log"),
+        (log_of(), "no longer"),
+        (log_of(raw(7, b"other")), "another digest"),
+        (log_of(raw(7, None)), "another digest"),
     ],
 )
-def test_what_is_gone_is_said(broker: Broker, why: str) -> None:
-    with pytest.raises(OriginalGone, match=why) as error:
-        completed(held(f"{NOT_KEPT}5 bytes; why"), Digests(), broker)
-    assert "SEALTRAIL_QUARANTINE_BYTES_PER_HOUR" in error.value.hint
+def test_what_is_gone_is_said(
+    broker: MemoryBroker, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = held(f"{NOT_KEPT}5 bytes; why")
+    for disposition, setting in (("quarantined", "QUARANTINE"), ("parked", "PARKED")):
+        row = replace(missing, disposition=disposition)
+        (error,) = Originals(lambda: broker, Digests()).first([row])
+        assert isinstance(error, OriginalGone)
+        assert why in error.message
+        assert f"SEALTRAIL_{setting}_BYTES_PER_HOUR" in error.hint
+    monkeypatch.setattr("sealtrail_processor.kafka.client.KafkaSide", lambda *_: broker)
+    monkeypatch.setattr("sealtrail_processor.pipeline.wiring.kafka_config", lambda *_: "config")
+    store = cast("Any", SimpleNamespace(query=lambda *_: [(7, 0, sha256(b"bytes").digest())]))
+    with pytest.raises(OriginalGone, match=why):
+        quarantine_cli._originals(WorkerSettings(), store, [missing])

@@ -11,76 +11,25 @@ import pytest
 from click.testing import CliRunner
 from tests.contract import world
 from tests.processors.pipeline.scenes import RULES, SECOND, raw
+from tests.processors.pipeline.shelf import LOG, Shelf, held, keys, releaser
 
 from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.findings import Code, Disposition
 from sealtrail_processor.commands import quarantine as quarantine_cli
 from sealtrail_processor.judging import released
-from sealtrail_processor.judging.keys_reader import KeysReader
-from sealtrail_processor.judging.model import RECEIPT, Flush, Judged, Log
-from sealtrail_processor.memory import MemoryKeys, MemoryPublisher
+from sealtrail_processor.judging.model import RECEIPT, Flush, Judged
+from sealtrail_processor.memory import MemoryPublisher
 from sealtrail_processor.quarantine import advice, dissect
 from sealtrail_processor.quarantine import held as quarantine
-from sealtrail_processor.quarantine.held import Held, Releaser, dismiss, release
-
-LOG = Log("cluster-1", world.TOPIC, 1)
-
-
-class Shelf:
-    """A store with rows of quarantine, as its SQL would page through them."""
-
-    def __init__(self, held: list[Held]) -> None:
-        self.held = held
-        self.acts: list[dict[str, Any]] = []
-        # Bytes of values that were read at a time.
-        self.read: list[int] = []
-
-    def query(self, sql: str, parameters: Any) -> list[Any]:
-        done = {(a["log_id"], a["topic"], a["partition"], a["offset"]) for a in self.acts}
-        after = (parameters["after"], parameters["log_id"], parameters["offset"])
-        limit = int(sql.rpartition("LIMIT ")[2])
-        found = [
-            h
-            for h in self.held
-            if (h.arrival, h.log.log_id, h.offset) > after and h.coordinates not in done
-        ][:limit]
-        if "hex(value)" not in sql:
-            return [(*h.coordinates, h.arrival, h.size) for h in found]
-        self.read.append(sum(h.size for h in found))
-        return [self._row(h) for h in found]
-
-    @staticmethod
-    def _row(h: Held) -> tuple[Any, ...]:
-        about = (h.size, h.disposition, h.code, h.step, h.detail, h.act)
-        headers = [(n.encode().hex(), v.hex()) for n, v in h.headers]
-        body = ((h.key or b"").hex(), (h.value or b"").hex(), headers)
-        return (*h.coordinates, h.arrival, *about, *body, h.key is None, h.value is None)
-
-    def insert(self, table: str, columns: Any, rows: Any, token: str) -> None:
-        assert table == "quarantine_acts"
-        self.acts += [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def held(offset: int, value: bytes | None, **changes: Any) -> Held:
-    why = ("parked", "UNKNOWN_KEY", 3, "no record")
-    size = len(value or b"")
-    body: dict[str, Any] = {"key": b"key", "value": value, "headers": ()} | changes
-    return Held(LOG, offset, world.NOW + offset, size, *why, **body)
-
-
-def keys() -> KeysReader:
-    topic = MemoryKeys()
-    reader = KeysReader(world.directory(), topic, topic, lambda: "", lambda: world.NOW)
-    reader.latest = world.NOW
-    return reader
+from sealtrail_processor.quarantine.held import dismiss, release
 
 
 def test_only_what_can_be_judged_now_is_released_and_in_order() -> None:
     known, unknown = world.Producer(), world.Producer(keys=(world.STRANGER,))
     shelf = Shelf([held(1, known.send()), held(2, unknown.send()), held(3, known.send())])
     publisher, reader = MemoryPublisher(), keys()
-    releaser = Releaser(shelf, publisher, lambda: world.NOW + SECOND)  # type: ignore[arg-type] # a part
-    assert releaser.run([LOG], reader, lambda _: RULES) == 2
+    worker = releaser(shelf, publisher, lambda: world.NOW + SECOND)
+    assert worker.run([LOG], reader, lambda _: RULES) == 2
     assert [m.value for m in publisher.sent] == [shelf.held[0].value, shelf.held[2].value]
     assert {m.partition for m in publisher.sent} == {1}
     assert [a["offset"] for a in shelf.acts] == [1, 3]
@@ -93,9 +42,9 @@ def test_large_ones_are_read_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
     large = [held(n, strangers.send()) for n in range(9)]
     monkeypatch.setattr(quarantine, "BYTES", 3 * large[-1].size)
     shelf = Shelf([*large, held(9, world.Producer().send()), held(10, bytes(quarantine.BYTES + 1))])
-    releaser = Releaser(shelf, MemoryPublisher(), lambda: world.NOW)  # type: ignore[arg-type] # a part
+    worker = releaser(shelf, MemoryPublisher(), lambda: world.NOW)
     # What is no longer unknown, and what is nothing at all.
-    assert releaser.run([LOG], keys(), lambda _: RULES) == 2
+    assert worker.run([LOG], keys(), lambda _: RULES) == 2
     assert sum(shelf.read) == sum(h.size for h in shelf.held)
     # One that is larger than that is read alone.
     assert shelf.read[-1] == quarantine.BYTES + 1
@@ -107,8 +56,8 @@ def test_a_look_at_many_takes_several_turns(monkeypatch: pytest.MonkeyPatch) -> 
     known, strangers = world.Producer(), world.Producer(keys=(world.STRANGER,))
     shelf = Shelf([held(n, (known if n % 2 else strangers).send()) for n in range(7)])
     reader, now = keys(), itertools.count(world.NOW, SECOND)
-    releaser = Releaser(shelf, MemoryPublisher(), lambda: next(now))  # type: ignore[arg-type] # a part
-    turns = [releaser.run([LOG], reader, lambda _: RULES) for _ in range(12)]
+    worker = releaser(shelf, MemoryPublisher(), lambda: next(now))
+    turns = [worker.run([LOG], reader, lambda _: RULES) for _ in range(12)]
     assert sum(turns) == 3
     assert max(turns) == 1
     assert turns[-1] == 0
@@ -118,21 +67,21 @@ def test_a_look_judges_all_by_the_same_records_whatever_our_clock_says() -> None
     producer = world.Producer()
     shelf = Shelf([held(1, producer.send()), held(2, producer.send())])
     reader = keys()
-    releaser = Releaser(shelf, MemoryPublisher(), lambda: 0)  # type: ignore[arg-type] # a part
+    worker = releaser(shelf, MemoryPublisher(), lambda: 0)
     reader.latest = 0  # the record that follows is for the next look
-    assert releaser.run([LOG], reader, lambda _: RULES) == 0
+    assert worker.run([LOG], reader, lambda _: RULES) == 0
     reader.latest, reader.generation = world.NOW, 1
-    assert releaser.run([LOG], reader, lambda _: RULES) == 2
+    assert worker.run([LOG], reader, lambda _: RULES) == 2
 
 
 def test_it_looks_again_only_when_keys_or_partitions_changed() -> None:
     shelf, publisher, reader = Shelf([]), MemoryPublisher(), keys()
-    releaser = Releaser(shelf, publisher, lambda: world.NOW)  # type: ignore[arg-type] # a part
-    assert releaser.run([LOG], reader, lambda _: RULES) == 0
+    worker = releaser(shelf, publisher, lambda: world.NOW)
+    assert worker.run([LOG], reader, lambda _: RULES) == 0
     shelf.held = [held(1, world.Producer().send())]
-    assert releaser.run([LOG], reader, lambda _: RULES) == 0
+    assert worker.run([LOG], reader, lambda _: RULES) == 0
     reader.generation += 1
-    assert releaser.run([LOG], reader, lambda _: RULES) == 1
+    assert worker.run([LOG], reader, lambda _: RULES) == 1
 
 
 @pytest.mark.parametrize(
@@ -149,26 +98,26 @@ def test_it_looks_again_when_keys_came_before_the_commit(
     producer: world.Producer, changes: dict[str, Any], *, looks: bool
 ) -> None:
     shelf, reader = Shelf([]), keys()
-    releaser = Releaser(shelf, MemoryPublisher(), lambda: world.NOW)  # type: ignore[arg-type] # a part
-    assert releaser.run([LOG], reader, lambda _: RULES) == 0
+    worker = releaser(shelf, MemoryPublisher(), lambda: world.NOW)
+    assert worker.run([LOG], reader, lambda _: RULES) == 0
     message = raw(1, producer.send())
     shelf.held = [held(1, message.value)]
     judged = Judged(message, world.NOW, RECEIPT, Disposition.PARKED)
-    releaser.committed(Flush(LOG, 1, (replace(judged, **changes),)), reader, lambda _: RULES)
+    worker.committed(Flush(LOG, 1, (replace(judged, **changes),)), reader, lambda _: RULES)
     read = len(shelf.read)
-    assert releaser.run([LOG], reader, lambda _: RULES) == int(looks)
+    assert worker.run([LOG], reader, lambda _: RULES) == int(looks)
     assert (len(shelf.read) > read) == looks
 
 
 def test_a_broker_that_is_away_leaves_everything_as_it_was() -> None:
     shelf, publisher, reader = Shelf([held(1, world.Producer().send())]), MemoryPublisher(), keys()
     publisher.away = True
-    releaser = Releaser(shelf, publisher, lambda: world.NOW)  # type: ignore[arg-type] # a part
+    worker = releaser(shelf, publisher, lambda: world.NOW)
     with pytest.raises(UnavailableError):
-        releaser.run([LOG], reader, lambda _: RULES)
+        worker.run([LOG], reader, lambda _: RULES)
     assert shelf.acts == []
     publisher.away = False
-    assert releaser.run([LOG], reader, lambda _: RULES) == 1
+    assert worker.run([LOG], reader, lambda _: RULES) == 1
 
 
 def test_a_message_released_again_names_where_it_lay_last() -> None:

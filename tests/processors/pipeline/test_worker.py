@@ -222,6 +222,50 @@ def test_from_the_sdk_to_views_links_alerts_and_back_out_of_quarantine(bench: Be
         assert "sealtrail_lag_messages" in metrics
 
 
+def test_what_was_parked_beyond_its_bytes_comes_back_from_the_topic(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, in order, with its first arrival, although the worker is killed meanwhile."""
+    late, count = f"later-{bench.group}", 40
+    bench.env["SEALTRAIL_PARKED_BYTES_PER_HOUR"] = "1"
+    bench.run("keys", "new", "--producer", late)
+    lost = bench.found("DATA_LOSS_WINDOW")
+
+    def parked() -> dict[str, dict[str, Any]]:
+        rows = bench.run("quarantine", "list", "--code", "UNKNOWN_KEY", "--limit", "1000")
+        return {q["id"]: q for q in rows}
+
+    with bench.worker() as process:
+        known = parked()
+        monkeypatch.setenv("SEALTRAIL_BATCH_EVENTS", "1")
+        with Trail.from_env(producer=late, instance="a") as trail:
+            for _ in range(count):
+                trail.emit(late, event_type=EventType.TRANSFORM)
+            trail.flush(timeout=30)
+        bench.wait_for(lambda: len(parked().keys() - known) >= count, process)
+        ours = {name: q for name, q in parked().items() if name not in known}
+        assert all(q["detail"].startswith("not kept: ") for q in ours.values())
+        shown = bench.run("quarantine", "show", next(iter(ours)))
+        assert shown["statement"]["producer"] == late
+        released = bench.disposed("released")
+        bench.run("keys", "register", "--producer", late)
+        bench.wait_for(lambda: bench.disposed("released") > released, process)
+        process.kill()
+        process.wait()
+    with bench.worker() as process:
+        bench.wait_for(lambda: bench.events(late) >= count, process)
+        bench.wait_for(lambda: not parked().keys() & ours, process)
+        batches = bench.store.query(
+            "SELECT batch_seq, toUnixTimestamp64Micro(arrival) FROM committed_batches "
+            "WHERE producer = {p:String} ORDER BY offset",
+            {"p": late},
+        )
+        assert bench.events(late) == count
+        assert [number for number, _ in batches] == list(range(len(batches)))
+        assert {at for _, at in batches} <= {q["arrival"] for q in ours.values()}
+        assert bench.found("DATA_LOSS_WINDOW") == lost
+
+
 def test_acts_on_quarantined_messages_are_signed_events(bench: Bench) -> None:
     """Replayed, dismissed, and told in the control chain; what is not committed is not listed."""
 

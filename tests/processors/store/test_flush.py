@@ -157,17 +157,22 @@ def test_what_is_not_kept_has_its_size_and_digest_and_what_is_kept_is_summed_up(
     assert rebuild.spent(store, m.log, 0) == Spent()
     spent = Spent()
     every: list[Judged] = []
-    for part in (first, [m.refused(bytes(30), junk), m.refused(b"12345", junk)]):
-        judged, spent = keep(part, spent, 200)
+    then = [
+        m.refused(bytes(30), junk),
+        m.refused(b"12345", junk),
+        m.refused(bytes(80), waits, Disposition.PARKED),
+    ]
+    for part in (first, then):
+        judged, spent = keep(part, spent, 200, 250)
         every += judged
         sink.write(m.flush(list(judged)))
         assert rebuild.spent(store, m.log, m.offset) == spent == spent_on(every)
         assert rebuild.spent(store, m.log, every[0].message.offset) == Spent()
-    # What is parked costs nothing.
-    assert [size(j.message) for j in every] == [109, 129, 89, 64]
-    assert [j.kept for j in every] == [True, True, True, False]
+    # What is parked has an allowance of its own.
+    assert [size(j.message) for j in every] == [109, 129, 89, 64, 139]
+    assert [j.kept for j in every] == [True, True, True, False, False]
     m.arrival += HOUR_US - NOW % HOUR_US
-    judged, spent = keep([m.refused(b"next hour", junk)], spent, 200)
+    judged, spent = keep([m.refused(b"next hour", junk)], spent, 200, 250)
     every += judged
     sink.write(m.flush(list(judged)))
     assert spent == Spent(every[-1].arrival // HOUR_US, size(every[-1].message))
@@ -185,6 +190,27 @@ def test_what_is_not_kept_has_its_size_and_digest_and_what_is_kept_is_summed_up(
     assert [tuple(row) for row in shown] == [
         (j.message.offset, len(j.message.value), sha256(j.message.value).hexdigest()) for j in every
     ]
+
+
+def test_what_is_gone_stays_open_until_it_is_dismissed(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+):
+    m = maker()
+    waits = Refused(Code.UNKNOWN_KEY, 3, "no record")
+    judged = [m.refused(b"waits", waits, Disposition.PARKED) for _ in range(2)]
+    sink.write(m.flush(judged))
+
+    def listed(which: str) -> list[tuple[int, str]]:
+        condition, mine = f"log_id = {{l:String}} AND {which}", {"l": m.log.log_id}
+        return [(e.offset, e.state) for e in quarantine.entries(store, condition, mine, limit=9)]
+
+    (_, entry) = quarantine.entries(store, "log_id = {l:String}", {"l": m.log.log_id}, limit=9)
+    quarantine.give_up(store, [entry], NOW)
+    assert listed(quarantine.OPEN) == [(0, "parked"), (1, "gone")]
+    assert listed(quarantine.UNTOUCHED) == [(0, "parked")]
+    quarantine.dismiss(store, [entry], NOW + 1)
+    assert listed(quarantine.OPEN) == listed(quarantine.UNTOUCHED) == [(0, "parked")]
+    assert listed("1") == [(0, "parked"), (1, "dismissed")]
 
 
 def test_the_same_flush_twice_is_the_same_rows(
