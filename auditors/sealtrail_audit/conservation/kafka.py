@@ -60,8 +60,9 @@ class KafkaBroker:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
                 "allow.auto.create.topics": False,
-                # Control records (of transactions) are holes for those who read what is committed.
-                "isolation.level": "read_committed",
+                # As the stream reads: also what a transaction aborted, or has left open. Control
+                # records are holes either way.
+                "isolation.level": "read_uncommitted",
             },
             logger=rdkafka,
         )
