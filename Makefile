@@ -187,7 +187,7 @@ down: ## Stop the containers; what they stored stays (CLUSTER=1 as for up)
 
 .PHONY: compose-check
 compose-check: $(READY) ## Check docker-compose.yml for every profile, and what it mounts
-	$(BIN)/python -m pytest -q tests/local/test_compose.py $(PYTEST)
+	$(BIN)/python -m pytest -q tests/local/compose $(PYTEST)
 
 .PHONY: server-sums
 server-sums: $(READY) ## Fetch Kafka and Apicurio as their pom.xml name them, and pin the SHA-256 of each file anew

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.auditors import making
 from tests.auditors.making import NOW, SECOND, Chain, Partition, Signer
+from tests.contract.world import successor
 
 from sealtrail.errors import ConfigurationError
 from sealtrail.records import KeyRecord, Revocation, SignedRecord
@@ -34,13 +33,7 @@ STOLEN, KNOWN = NOW + SECOND // 2, NOW + 4 * SECOND + SECOND // 2
 
 
 def ended(reason: str = "COMPROMISED", time: int = STOLEN) -> KeyRecord:
-    first = making.key_record(LEAKED, "leaky")
-    return replace(
-        first,
-        version=2,
-        previous=sha256(first.encode()).digest(),
-        revocation=Revocation(time, reason),
-    )
+    return successor(making.key_record(LEAKED, "leaky"), revocation=Revocation(time, reason))
 
 
 def records() -> list[tuple[int, KeyRecord]]:
@@ -139,13 +132,8 @@ def test_one_may_ask_what_a_theft_would_expose(told: Room) -> None:
 
 def test_a_second_key_that_is_stolen_too_protects_nothing(told: Room) -> None:
     directory = load_trust(told.reader, making.ROOT).directory
-    first = making.key_record(OTHER, "leaky")
-    gone = replace(
-        first,
-        version=2,
-        previous=sha256(first.encode()).digest(),
-        revocation=Revocation(NOW, "COMPROMISED"),
-    )
+    known = making.key_record(OTHER, "leaky")
+    gone = successor(known, revocation=Revocation(NOW, "COMPROMISED"))
     directory.add(SignedRecord.sign(gone, [making.OPERATOR]).encode(), KNOWN)
     record, window_ = window(directory, LEAKED.public_key.fingerprint, None)
     source = StoreSource(told.reader)

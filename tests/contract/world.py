@@ -82,6 +82,12 @@ def key_record(key: TestKey, producer: str = "orders", **changes: Any) -> record
     return replace(record, **changes)
 
 
+def successor(record: records.KeyRecord, **changes: Any) -> records.KeyRecord:
+    """The next version of a key's record."""
+    previous = sha256(record.encode()).digest()
+    return replace(record, version=record.version + 1, previous=previous, **changes)
+
+
 def event_schema() -> Any:
     """The event schema of this version as it is pinned."""
     return avro.load_schema("ProvenanceEvent")

@@ -9,6 +9,7 @@ from sealtrail import validate
 from sealtrail.batch import SignedBatch, unframe
 from sealtrail.chain import Chains, Link
 from sealtrail.records import Directory, TrustRoot
+from sealtrail_producer import CREATE
 from sealtrail_producer.authority import Authority
 from sealtrail_producer.fakes import FakeBroker, FakeClock, FakeRegistry
 from sealtrail_producer.ports import Ports
@@ -66,6 +67,12 @@ class World:
             record = authority.register("orders", signer.public_key, self.clock.time_us)
             directory.add(record.encode(), 0)
         return directory
+
+
+def emit(trail: Trail, count: int, **fields: Any) -> None:
+    """So many events."""
+    for n in range(count):
+        trail.emit(f"e{n}", event_type=CREATE, **fields)
 
 
 @dataclass

@@ -8,7 +8,7 @@ randomised: it is kept from the file as long as it still holds.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,9 @@ def messages() -> dict[str, tuple[str, bytes]]:
     point = Continues(one.chain_id, one.batch_seq - 1, one.head)
     next_ = w.Producer(nonce=w.digest("nonce 2"), continues=point)
     made["batch-continues"] = ("a chain that continues the one before", next_.send(3))
-    retired = w.key_record(w.ORDERS, valid_until=w.NOW + w.DAY)
-    retired = replace(
-        retired,
-        version=2,
-        previous=sha256(w.key_record(w.ORDERS).encode()).digest(),
+    retired = w.successor(
+        w.key_record(w.ORDERS),
+        valid_until=w.NOW + w.DAY,
         revocation=records.Revocation(w.NOW + w.HOUR, "RETIRED"),
     )
     second_root = w.ROOT.successor(2, [w.OPERATOR.public_key, w.OPERATOR_2.public_key])

@@ -1,8 +1,5 @@
 """Key records: counted from their arrival, kept before they count, given back to a broker."""
 
-from dataclasses import replace
-from hashlib import sha256
-
 import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND
@@ -122,12 +119,7 @@ def test_operators_change_and_what_they_signed_before_stays() -> None:
 
 def test_an_older_record_that_is_replayed_changes_nothing() -> None:
     first = world.key_record(world.ORDERS)
-    ended = replace(
-        first,
-        version=2,
-        previous=sha256(first.encode()).digest(),
-        revocation=Revocation(world.NOW, "COMPROMISED"),
-    )
+    ended = world.successor(first, revocation=Revocation(world.NOW, "COMPROMISED"))
     keys = MemoryKeys(
         unread=[
             message(0, world.signed(first), world.NOW),

@@ -4,45 +4,37 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import time
-import warnings
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
+from tests import tls
 
 from sealtrail.errors import ConfigurationError
 from sealtrail.serving import ServerCertificate
 from sealtrail.settings import load
 from sealtrail_local.certs import reload
-from sealtrail_local.certs.folder import Folder, read
+from sealtrail_local.certs.folder import Folder, now, read
 from sealtrail_processor.reporting import health
 from sealtrail_processor.reporting.health import HealthServer
 from sealtrail_processor.reporting.metrics import Metrics, Status
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
 HOST = "127.0.0.1"
-DAY = timedelta(days=1)
-PATIENCE_S = 20.0
-
-
-def now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture
 def certs(tmp_path: Path) -> Folder:
-    found = Folder(tmp_path / "certs")
-    found.init(now(), DAY)
-    found.issue("health", [HOST, "localhost"], now(), DAY)
+    found = tls.authority(tmp_path / "certs")
+    found.issue("health", [HOST, "localhost"], now(), tls.DAY)
     return found
 
 
@@ -57,13 +49,9 @@ def port(certs: Folder) -> Iterator[int]:
         yield server.port
 
 
-def trusting(certs: Folder) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certs.bundle)
-
-
 def test_whoever_believes_our_ca_is_answered(certs: Folder, port: int) -> None:
     base = f"https://{HOST}:{port}"
-    with httpx.Client(base_url=base, verify=trusting(certs), trust_env=False) as client:
+    with httpx.Client(base_url=base, verify=tls.trusting(certs.bundle), trust_env=False) as client:
         assert "sealtrail_events_total" in client.get("/metrics").text
         codes = [client.get(path).status_code for path in ("/healthz", "/readyz", "/other")]
     assert codes == [200, 200, 404]
@@ -72,48 +60,31 @@ def test_whoever_believes_our_ca_is_answered(certs: Folder, port: int) -> None:
 def test_a_server_that_another_ca_signed_is_not_believed(
     port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = Folder(tmp_path / "other")
-    other.init(now(), DAY)
+    other = tls.authority(tmp_path / "other")
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.get(f"https://{HOST}:{port}/healthz", verify=trusting(other), trust_env=False)
+        httpx.get(
+            f"https://{HOST}:{port}/healthz", verify=tls.trusting(other.bundle), trust_env=False
+        )
     # A probe that goes away is no trouble of the worker's.
     assert capsys.readouterr().err == ""
 
 
 def test_plain_http_gets_nothing(certs: Folder, port: int) -> None:
-    with socket.create_connection((HOST, port), timeout=PATIENCE_S) as plain:
-        plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        try:
-            said = plain.recv(65_536)
-        except ConnectionResetError:
-            said = b""
-    # At most TLS's own word for it: an alert.
-    assert said[:1] in {b"", b"\x15"}
-    assert b"HTTP" not in said
-    answer = httpx.get(f"https://{HOST}:{port}/healthz", verify=trusting(certs), trust_env=False)
+    tls.assert_no_http((HOST, port), "/metrics")
+    answer = httpx.get(
+        f"https://{HOST}:{port}/healthz", verify=tls.trusting(certs.bundle), trust_env=False
+    )
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("version", "taken"),
-    [
-        (ssl.TLSVersion.TLSv1_1, False),
-        (ssl.TLSVersion.TLSv1_2, True),
-        (ssl.TLSVersion.TLSv1_3, True),
-    ],
-)
+@pytest.mark.parametrize(("version", "taken"), tls.VERSIONS)
 def test_old_tls_is_refused(
     certs: Folder, port: int, version: ssl.TLSVersion, *, taken: bool
 ) -> None:
-    context = trusting(certs)
-    # Or this side would not even offer it.
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = context.maximum_version = version
-    with socket.create_connection((HOST, port), timeout=PATIENCE_S) as plain:
+    context = tls.trusting(certs.bundle, version)
+    with socket.create_connection((HOST, port), timeout=tls.PATIENCE_S) as plain:
         if not taken:
-            with pytest.raises(OSError, match=r"PROTOCOL_VERSION|EOF|reset"):
+            with pytest.raises(OSError, match=tls.REFUSED):
                 context.wrap_socket(plain, server_hostname=HOST)
             return
         with context.wrap_socket(plain, server_hostname=HOST) as secured:
@@ -128,10 +99,10 @@ def test_who_connects_and_says_nothing_keeps_nobody_waiting(
     status = Status(ready=True, loop_beat=time.monotonic())
     with (
         closing(HealthServer(HOST, 0, Metrics(), status, shown(certs))) as server,
-        socket.create_connection((HOST, server.port), timeout=PATIENCE_S) as silent,
+        socket.create_connection((HOST, server.port), timeout=tls.PATIENCE_S) as silent,
     ):
         url = f"https://{HOST}:{server.port}/readyz"
-        assert httpx.get(url, verify=trusting(certs), trust_env=False).status_code == 200
+        assert httpx.get(url, verify=tls.trusting(certs.bundle), trust_env=False).status_code == 200
         # And is let go.
         assert silent.recv(1) == b""
 
@@ -142,7 +113,7 @@ def test_another_certificate_is_shown_and_a_broken_one_is_not(
     caplog.set_level(logging.INFO, "sealtrail.serving")
 
     def wait_for(word: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + tls.PATIENCE_S
         while word not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -176,7 +147,7 @@ def test_a_certificate_that_is_none_is_said_at_the_start(
         key = tmp_path / "locked.pem"
         key.write_bytes(pem)
     else:
-        key = certs.issue("other", [], now(), DAY).file
+        key = certs.issue("other", [], now(), tls.DAY).file
     with pytest.raises(ConfigurationError, match="the health endpoint's certificate") as caught:
         ServerCertificate("the health endpoint", certificate, key, "look there")
     assert caught.value.hint == "look there"
