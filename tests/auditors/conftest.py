@@ -13,6 +13,7 @@ from tests.conftest import Stack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sealtrail_processor.judging.model import Flush
 
@@ -143,3 +144,14 @@ def room(stack: Stack) -> Iterator[Room]:
     """One store for all tests of the room; each test empties it."""
     with opened(stack) as room:
         yield room
+
+
+@pytest.fixture
+def environment(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whoever calls the commands: the stack's variables, and the world's trust root."""
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+    root = tmp_path / "root.json"
+    root.write_text(making.ROOT.to_json())
+    monkeypatch.setenv("SEALTRAIL_TRUST_ROOT", str(root))
+    monkeypatch.setenv("SEALTRAIL_ENVIRONMENT", "test")

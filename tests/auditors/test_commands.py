@@ -14,21 +14,12 @@ from sealtrail.cli.main import run
 from sealtrail_processor.judging.model import Log
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.auditors.conftest import Room
-    from tests.conftest import Stack
 
 
 @pytest.fixture
-def chain(room: Room, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
+def chain(room: Room, environment: None) -> Chain:
     """A chain of two batches in an empty store, and the environment to ask for it."""
-    for name, value in stack.env.items():
-        monkeypatch.setenv(name, value)
-    root = tmp_path / "root.json"
-    root.write_text(making.ROOT.to_json())
-    monkeypatch.setenv("SEALTRAIL_TRUST_ROOT", str(root))
-    monkeypatch.setenv("SEALTRAIL_ENVIRONMENT", "test")
     room.empty()
     part, chain = Partition(Log(f"log-{room.number}", TOPIC, 0)), Chain(room.number)
     room.write([part.flush(*((chain.chain_id, chain.batch(3, part.arrival)) for _ in range(2)))])

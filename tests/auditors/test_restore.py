@@ -9,7 +9,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.auditors import making
 from tests.auditors.conftest import Room, opened
 from tests.auditors.making import TOPIC, Chain, Partition
 from tests.conftest import Stack, running_stack
@@ -37,14 +36,8 @@ def room(stack: Stack) -> Iterator[Room]:
 
 
 @pytest.fixture
-def world(room: Room, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Partition:
+def world(room: Room, environment: None) -> Partition:
     """Two chains in two partitions, and the environment to ask for them."""
-    for name, value in stack.env.items():
-        monkeypatch.setenv(name, value)
-    root = tmp_path / "root.json"
-    root.write_text(making.ROOT.to_json())
-    monkeypatch.setenv("SEALTRAIL_TRUST_ROOT", str(root))
-    monkeypatch.setenv("SEALTRAIL_ENVIRONMENT", "test")
     room.empty()
     part, chain = Partition(Log(f"log-{room.number}", TOPIC, 0)), Chain(room.number)
     flushes = [

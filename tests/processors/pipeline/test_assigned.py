@@ -127,6 +127,15 @@ class House:
             self.worker.upkeep.watch()
         assert left.value.args == (EXIT_FAILED,)
 
+    def waits_for_a_batch(self) -> None:
+        """One of a chain has not come for a minute, though all is read."""
+        producer = world.Producer()
+        self.assign()
+        first, _, third = producer.send(), producer.send(), producer.send()
+        self.process(self.append(first, third))
+        self.worker.status.lag = 0
+        self.now += 60 * SECOND
+
     def look_around(self) -> None:
         """What the upkeep thread does at each turn, without its threads."""
         found, _ = self.worker.upkeep.look_around()
@@ -258,12 +267,7 @@ def test_messages_judged_by_keys_that_came_right_before(house: House) -> None:
 
 
 def test_gaps_become_rows_and_alerts_once(house: House) -> None:
-    producer = world.Producer()
-    house.assign()
-    first, _, third = producer.send(), producer.send(), producer.send()
-    house.process(house.append(first, third))
-    house.worker.status.lag = 0
-    house.now += 60 * SECOND
+    house.waits_for_a_batch()
     house.look_around()
     house.look_around()
     assert [(t, r["code"]) for t, r in house.store.inserted] == [("findings", "GAP")]
@@ -286,12 +290,7 @@ def test_other_workers_are_told_how_far_chains_have_come(house: House) -> None:
 
 
 def test_a_gap_that_another_worker_told_of_is_not_told_again(house: House) -> None:
-    producer = world.Producer()
-    house.assign()
-    first, _, third = producer.send(), producer.send(), producer.send()
-    house.process(house.append(first, third))
-    house.worker.status.lag = 0
-    house.now += 60 * SECOND
+    house.waits_for_a_batch()
     house.look_around()
     [(_, told)] = house.store.inserted
 

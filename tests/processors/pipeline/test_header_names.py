@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
+from tests.processors.pipeline.record_batches import record_batch
 
 from sealtrail_processor.kafka.header_names import Records
 
@@ -19,20 +19,7 @@ class Name(str):
 
 
 def batch(first: int, names: list[str], codec: int = 0) -> bytes:
-    builder = _DefaultRecordBatchBuilderPy(
-        magic=2,
-        compression_type=codec,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=1_000_000,
-    )
-    for index, name in enumerate(names):
-        builder.append(index, timestamp=1, key=b"k", value=b"v" * 9, headers=[(name, b"\xfe")])
-    data = builder.build()
-    data[:8] = first.to_bytes(8, "big")  # the checksum does not cover the base offset
-    return bytes(data)
+    return record_batch(first, [(b"v" * 9, [(name, b"\xfe")]) for name in names], codec)
 
 
 def read(data: bytes) -> list[tuple[int, str]]:

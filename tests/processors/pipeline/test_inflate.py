@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka.codec import lz4_encode, zstd_encode
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.util import calc_crc32c
+from tests.processors.pipeline.record_batches import TIMESTAMP, record_batch
 
 from sealtrail_processor.kafka import inflate
 from sealtrail_processor.kafka.header_names import Records
@@ -23,20 +23,7 @@ CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
 def batch(codec: int, *values: bytes) -> bytes:
-    builder = _DefaultRecordBatchBuilderPy(
-        magic=2,
-        compression_type=codec,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=2**31,
-    )
-    for index, value in enumerate(values):
-        builder.append(index, timestamp=7, key=b"k", value=value, headers=[])
-    data = builder.build()
-    data[:8] = (40).to_bytes(8, "big")
-    return bytes(data)
+    return record_batch(40, [(value, []) for value in values], codec)
 
 
 def read(data: bytes) -> list[tuple[int, bytes | None]]:
@@ -65,7 +52,7 @@ def test_a_bomb_is_not(codec: int) -> None:
 def test_what_aiokafka_reads_of_a_record_is_there() -> None:
     (tombstone, *_) = _bomb()
     names = ("offset", "timestamp", "timestamp_type", "key", "value", "checksum", "headers")
-    assert [getattr(tombstone, n) for n in names] == [40, 7, 0, None, None, None, []]
+    assert [getattr(tombstone, n) for n in names] == [40, TIMESTAMP, 0, None, None, None, []]
 
 
 def _bomb() -> list[Tombstone]:
