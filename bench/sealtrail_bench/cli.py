@@ -102,7 +102,7 @@ def bench_command(
     _summary(figures)
     rows = report.goals(figures)
     if not output.json:
-        flat = [(n, v) for n, v in report.flat(figures) if not n.startswith("storage.columns")]
+        flat = [(n, v) for n, v in report.flat(figures) if ".columns." not in n]
         output.table(("figure", "value"), flat)
         output.table(("goal", "measured", "wanted", ""), rows)
     if plots is not None:
@@ -142,7 +142,11 @@ def _others(
         figures["recovery"] = beside.recovery(rig, say)
     if "storage" in wanted:
         figures["storage"] = storage.measure(rig.store, merge=True)
-        say(f"storage: {figures['storage']['at_rest_bytes']} bytes an event")
+        figures["storage"]["cold"] = storage.cold(rig.store)
+        hot, cold = (
+            found["at_rest_bytes"] for found in (figures["storage"], figures["storage"]["cold"])
+        )
+        say(f"storage: {hot} bytes an event, {cold} on the volume cold")
     if "audit" in wanted:
         figures["audit"] = beside.audit(rig, say)
     if "chains" in wanted:

@@ -146,6 +146,9 @@ def _series(figures: Mapping[str, Any]) -> dict[str, tuple[str, str, dict[str, f
     if storage:
         tables = {name: size for name, size in storage["tables"].items() if size}
         found["storage"] = ("Bytes an event at rest, by table", "bytes", tables)
+        if "cold" in storage:
+            tables = {name: size for name, size in storage["cold"]["tables"].items() if size}
+            found["cold"] = ("Bytes an event on the volume cold, by table", "bytes", tables)
         found["columns"] = ("Bytes an event at rest, largest columns", "bytes", storage["columns"])
     lineage = {
         f"{int(size):,} events, depth {depth}": walk["p95_s"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.batch import SignedBatch, unframe
@@ -22,6 +23,11 @@ _DISKS = """
     SELECT table, disk_name, sum(bytes_on_disk) FROM system.parts
     WHERE active AND database = {database:String} AND table NOT LIKE 'bench_%'
     GROUP BY table, disk_name
+"""
+# Of the tables whose parts move to the volume `cold`.
+_TTLS = """
+    SELECT name, extract(engine_full, ' TTL (.*?) SETTINGS ') AS ttl FROM system.tables
+    WHERE database = {database:String} AND ttl != ''
 """
 _MESSAGES = "SELECT count(), sum(length(value)) FROM payloads"
 _SAMPLE = "SELECT hex(value) FROM payloads ORDER BY cityHash64(log_id, partition, offset) LIMIT 64"
@@ -58,6 +64,26 @@ def measure(store: Store, *, merge: bool) -> dict[str, Any]:
         "volumes": {k: round(v, 1) for k, v in volumes.items()},
         "columns": {f"{t}.{c}": round(size / events, 2) for (t, c), size in largest},
     }
+
+
+def cold(store: Store) -> dict[str, Any]:
+    """Bytes an event when all parts have gone to the volume `cold`; the store is then as before.
+
+    Args:
+        store: of a rig.
+    """
+    names = {"database": store.database}
+    tables = store.query(_TTLS, names)
+    try:
+        for table, ttl in tables:
+            due = re.sub(r"toIntervalDay\(\d+\)", "toIntervalDay(0)", ttl)
+            store.command(f"ALTER TABLE {store.database}.{table} MODIFY TTL {due}")
+            store.command(f"OPTIMIZE TABLE {store.database}.{table} FINAL")
+        found = measure(store, merge=False)
+    finally:
+        for table, ttl in tables:
+            store.command(f"ALTER TABLE {store.database}.{table} MODIFY TTL {ttl}")
+    return {name: found[name] for name in ("at_rest_bytes", "tables", "volumes", "columns")}
 
 
 def _envelope(store: Store) -> float:

@@ -66,6 +66,11 @@ def test_ids_links_and_commits_are_as_the_pipeline_makes_them(stack: Stack) -> N
     figures = storage.measure(store, merge=True)
     assert figures["events"] == 3000
     assert figures["tables"]["events"] > figures["tables"]["commits"] > 0
+    ttls = "SELECT groupArray(extract(engine_full, ' TTL (.*?) SETTINGS ')) FROM system.tables"
+    before = store.query(ttls)
+    colder = storage.cold(store)
+    assert store.query(ttls) == before
+    assert colder["volumes"]["cold"] > 0.9 * colder["at_rest_bytes"] > 0
     # What a message has beside its events is evidence, too.
     body = bytes(range(256)) * 30
     envelope = SignedBatch("of a test", body[:3000], (body[:64],), 1, (body,))

@@ -85,7 +85,7 @@ def test_a_migration_that_breaks_off_runs_again(store: ClickHouseStore) -> None:
         for statement in migration.statements(Layout()):
             store.command(statement)
             text = "\n".join(s for s in statement.splitlines() if not s.startswith("--"))
-            again = ("IF NOT EXISTS", "OR REPLACE", "MODIFY SETTING")
+            again = ("IF NOT EXISTS", "OR REPLACE", "MODIFY SETTING", "MODIFY COLUMN", "MODIFY TTL")
             assert any(words in text for words in again)
     store.command("DROP TABLE sealtrail.half_way")
 

@@ -271,6 +271,26 @@ def test_parts_move_to_the_cold_volume(
     assert small == [("hot",)]
 
 
+def test_payloads_on_cold_are_compressed_anew_and_stay_the_same_bytes(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    old, young = maker(arrival=1_583_100_000_000_000), maker()
+    for m in (old, young):
+        sink.write(m.flush(m.accept(40)))
+    hashes = "SELECT groupArray(cityHash64(value)) FROM payloads WHERE log_id = {log:String}"
+    before = store.query(hashes, {"log": old.log.log_id})
+    store.command("OPTIMIZE TABLE sealtrail.payloads FINAL")
+    found = store.query(
+        "SELECT partition = '202003', disk_name, default_compression_codec,"
+        " sum(data_compressed_bytes) FROM system.parts WHERE active AND database = 'sealtrail'"
+        " AND table = 'payloads' AND name IN (SELECT DISTINCT _part FROM payloads"
+        " WHERE log_id IN ({old:String}, {young:String})) GROUP BY ALL ORDER BY 1",
+        {"old": old.log.log_id, "young": young.log.log_id},
+    )
+    assert [row[:3] for row in found] == [(0, "hot", "ZSTD(1)"), (1, "cold", "ZSTD(6)")]
+    assert store.query(hashes, {"log": old.log.log_id}) == before
+
+
 def test_parts_on_hot_move_when_their_time_comes(
     store: ClickHouseStore, sink: ClickHouseSink, maker: Make
 ) -> None:
