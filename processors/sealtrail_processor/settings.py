@@ -23,7 +23,7 @@ class WorkerSettings(CommonSettings):
         default=(), description="tenants served beside `tenant`, as a JSON list"
     )
 
-    flush_messages: int = Field(default=128, ge=1, le=10_000, description="batches in one flush")
+    flush_messages: int = Field(default=1024, ge=1, le=10_000, description="batches in one flush")
     flush_bytes: int = Field(
         default=16 * 2**20, ge=2**16, le=128 * 2**20, description="bytes in one flush"
     )
