@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sealtrail import ids
@@ -11,7 +11,7 @@ from sealtrail.findings import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sealtrail_processor.judging.model import Log
+    from sealtrail_processor.judging.model import Flush, Judged, Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,19 @@ def of_batch(
         )
         for index, ordinal in positions
     ]
+
+
+def without_bytes(flush: Flush) -> Flush:
+    """A flush as the linker needs it: what waits to be linked holds no messages in memory."""
+    return replace(flush, judged=tuple(_slim(judged) for judged in flush.judged))
+
+
+def _slim(judged: Judged) -> Judged:
+    batch = judged.batch
+    if batch is not None:
+        batch = replace(batch, envelope=replace(batch.envelope, events=()))
+    message = replace(judged.message, key=None, value=None, headers=())
+    return replace(judged, message=message, batch=batch)
 
 
 def name(event_id: bytes) -> str:

@@ -109,21 +109,28 @@ class LinkStore:
 
         Each with ORPHAN where that was said already, so that it is not said again.
         """
+        here = (
+            "FROM edges_by_child WHERE topic = {topic:String} AND partition = {partition:UInt16} "
+            "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+        )
         settled = ", ".join(f"'{v}'" for v in SETTLED)
         orphan = f"'{Verdict.ORPHAN}'"
-        said = (
-            "(child_chain, child_seq, child_branch, ordinal) {} ("
-            "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "
-            "WHERE verdict IN ({}) "
-            "AND decided_at >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC'))"
-        )
+
+        def said(how: str, verdicts: str) -> str:
+            return (
+                f"(child_chain, child_seq, child_branch, ordinal) {how} ("  # noqa: S608 - our own text
+                "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "
+                f"WHERE verdict IN ({verdicts}) "
+                "AND decided_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+                # By the primary key, of this partition alone: each partition asks for itself.
+                f"AND child_chain IN (SELECT child_chain {here}))"
+            )
+
         rows = self._store.query(
-            "SELECT log_id, offset, toUnixTimestamp64Micro(arrival) AS at, tenant, child_chain, "  # noqa: S608 - our own text
+            "SELECT log_id, offset, toUnixTimestamp64Micro(arrival) AS at, tenant, child_chain, "
             "child_seq, child_branch, child_id, ordinal, parent_id, "
-            f"toUnixTimestamp64Micro(parent_occurred_at), parent_leaf, {said.format('IN', orphan)} "
-            "FROM edges_by_child WHERE topic = {topic:String} AND partition = {partition:UInt16} "
-            "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
-            f"AND {said.format('NOT IN', settled)} "
+            f"toUnixTimestamp64Micro(parent_occurred_at), parent_leaf, {said('IN', orphan)} "
+            f"{here} AND {said('NOT IN', settled)} "
             "ORDER BY at LIMIT 1 BY child_chain, child_seq, child_branch, ordinal "
             f"LIMIT {limit:d}",
             {"topic": topic, "partition": partition, "since": max(since, 0)},

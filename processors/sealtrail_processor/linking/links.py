@@ -136,7 +136,7 @@ class Linker:
     def committed(self, flush: Flush) -> None:
         """Take a committed flush; never waits."""
         try:
-            self._inbox.put_nowait(flush)
+            self._inbox.put_nowait(edges.without_bytes(flush))
         except queue.Full:
             self._missed(flush.log)
 
@@ -208,19 +208,21 @@ class Linker:
         return rest
 
     def _reread(self) -> None:
-        while self._unread and self._open < self._settings.links_pending_max // 2:
-            key, at = self._unread.popitem()
-            since = self._now() - round(self._settings.links_rebuild_s * 1e6)
-            limit = self._settings.links_pending_max
-            try:
-                waiting = self._store.unsettled(at.topic, at.partition, since, limit)
-            except SealtrailError:
-                self._unread[key] = at
-                raise
-            for edge, verdict in waiting:
-                self._wait(Waiting(edge, verdict=verdict), 0.0)
-            if waiting:
-                log.info("partition %d: %d links wait for a verdict", at.partition, len(waiting))
+        """Read one partition's, and no more: that may take a second, and flushes come meanwhile."""
+        if not self._unread or self._open >= self._settings.links_pending_max // 2:
+            return
+        key, at = self._unread.popitem()
+        since = self._now() - round(self._settings.links_rebuild_s * 1e6)
+        limit = self._settings.links_pending_max
+        try:
+            waiting = self._store.unsettled(at.topic, at.partition, since, limit)
+        except SealtrailError:
+            self._unread[key] = at
+            raise
+        for edge, verdict in waiting:
+            self._wait(Waiting(edge, verdict=verdict), 0.0)
+        if waiting:
+            log.info("partition %d: %d links wait for a verdict", at.partition, len(waiting))
 
     def _wait(self, waiting: Waiting, pause_s: float) -> None:
         if self._open >= self._settings.links_pending_max:

@@ -3,6 +3,7 @@
 - Reading begins at the store's cursor, whatever the group's own offset says: Faust seeks to the
   group's commit after each rebalance, so that very call is overridden.
 - Nothing is committed to the group while this member joins it.
+- A question for messages is answered soon: a partition does not wait for those that have none.
 - What the group's coordinator refused is taken: aiokafka tries no more before.
 - A member that is given a generation again leaves: what it holds would pass for what is to come.
 """
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 BACKOFF_S, BACKOFF_MAX_S = 0.1, 5.0
 # Of the time that Faust waits for an assignment, for we must be done or gone before.
 PATIENCE = 0.7
+# How long a broker may hold a question for messages. Faust has 1,500: aiokafka asks a broker one
+# thing at a time, so that a partition whose messages were just taken waits until those that have
+# none answer (and the embedded broker, once it holds a question, does not look again).
+FETCH_WAIT_MS = 100
 # How often refusals of the group's coordinator are looked for.
 HEED_S = 1.0
 
@@ -47,6 +52,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
     worker: Worker
     _joining = False
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
+        return consumer
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         # What is handed over is committed in there, before JoinGroup is sent.

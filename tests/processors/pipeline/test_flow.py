@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
@@ -17,6 +18,7 @@ from faust.types.tuples import ConsumerMessage
 
 from sealtrail_processor.kafka import consuming
 from sealtrail_processor.pipeline.app import _raw, _until_committed, build_app
+from sealtrail_processor.pipeline.member import FETCH_WAIT_MS
 from sealtrail_processor.pipeline.worker import EXIT_FAILED
 from sealtrail_processor.reporting.metrics import Status
 from sealtrail_processor.settings import WorkerSettings
@@ -290,6 +292,17 @@ async def test_a_member_that_joins_commits_nothing(broker: Broker) -> None:
     assert not await member.thread._commit({TP(TOPIC, 0): 6})
     await member.thread.on_partitions_assigned({TP(TOPIC, 0)}, 2)
     assert member.sent == [("stable", {0: 4}), ("handing over", {0: 5}), ("told", {0: 7})]
+
+
+async def test_a_partition_does_not_wait_long_for_those_without_messages(broker: Broker) -> None:
+    reader = broker.consumer._thread._create_worker_consumer(broker.consumer.transport)
+    other = AIOKafkaConsumer(fetch_max_wait_ms=7)
+    try:
+        # aiokafka's own name for it, which its fetcher is made with.
+        assert (other._fetch_max_wait_ms, reader._fetch_max_wait_ms) == (7, FETCH_WAIT_MS)
+    finally:
+        await reader.stop()
+        await other.stop()
 
 
 class Refusing(GroupCoordinator):  # type: ignore[misc]

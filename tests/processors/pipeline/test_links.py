@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sealtrail import ids
 from sealtrail.errors import UnavailableError
 from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
+from sealtrail_processor.judging.model import Flush
 from sealtrail_processor.linking.edges import Edge, Stored, compare, of_batch
 from sealtrail_processor.linking.heads import Head, pack, tenant_tag
 from sealtrail_processor.linking.link_store import LinkStore
@@ -229,6 +231,37 @@ def test_a_restarted_linker_takes_up_what_has_no_verdict() -> None:
     bench.turn()
     bench.later(1)
     assert bench.store.verdicts == {(bytes(32), 0, 0): "VERIFIED"}
+
+
+def test_partitions_that_come_together_are_read_one_at_a_time() -> None:
+    # Each is a question that takes its time, and what is committed meanwhile waits in memory.
+    bench = Bench()
+    asked: list[int] = []
+
+    def unsettled(_: str, partition: int, *__: int) -> list[Any]:
+        asked.append(partition)
+        return []
+
+    bench.store.unsettled = unsettled  # type: ignore[assignment]
+    for partition in range(3):
+        bench.linker.rebuild(replace(bench.scene.log, partition=partition))
+    for turn in range(4):
+        bench.turn()
+        assert len(asked) == min(turn + 1, 3)
+    assert sorted(asked) == [0, 1, 2]
+
+
+def test_what_waits_to_be_linked_holds_no_messages() -> None:
+    bench = Bench()
+    parent = first_event(world.Producer())
+    bench.commit(batch_of(world.Producer(nonce=world.digest("two")), (parent,)))
+    waiting = bench.linker._inbox.get_nowait()
+    assert isinstance(waiting, Flush)
+    [judged] = waiting.judged
+    assert judged.message.value is None
+    assert judged.batch is not None
+    assert not judged.batch.envelope.events
+    assert [e.parent_id for e in of_batch(waiting.log, judged)] == [parent.event_id]
 
 
 def test_a_restarted_linker_waits_for_the_parent_of_an_orphan_and_says_nothing_again() -> None:
