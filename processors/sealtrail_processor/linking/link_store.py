@@ -7,6 +7,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, TypeVar
 
 from sealtrail import ids
+from sealtrail.errors import MalformedError
 from sealtrail.findings import Verdict
 from sealtrail_processor.judging.model import Log
 from sealtrail_processor.linking.edges import Edge, Stored
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 
     from sealtrail_processor.store.client import Store
 
-Name = TypeVar("Name", bytes, int)
+Name = TypeVar("Name", bytes, int, tuple[int, int])
 
 # A query with so many ids stays below ClickHouse's 256 KiB of SQL.
 IDS = 5_000
+# Likewise of chains and sequence numbers, 90 bytes each, and of ranges of chains, 180 bytes each.
+PLACES, RANGES = 2_000, 100
 VERDICTS = (
     "child_chain",
     "child_seq",
@@ -46,13 +49,40 @@ class LinkStore:
     def events(self, event_ids: Collection[bytes]) -> dict[bytes, list[Stored]]:
         """Events of all branches and tenants that bear these ids."""
         found: dict[bytes, list[Stored]] = {}
-        for part in _parts(event_ids):
+        places = {place for event_id in event_ids if (place := _place(event_id)) is not None}
+        for part in _batches(places, PLACES):
+            chains = self._chains({prefix for prefix, _ in part})
+            names = [
+                f"(unhex('{chain.hex()}'),{seq})"
+                for prefix, seq in part
+                for chain in chains.get(prefix, ())
+            ]
+            if not names:
+                continue
+            # By the primary key: an id alone is looked for in a filter of each granule, and a
+            # thousand ids are found in nearly all of them.
             rows = self._store.query(
-                "SELECT event_id, tenant, leaf_hash, toUnixTimestamp64Micro(occurred_at) "  # noqa: S608 - hex only
-                f"FROM events WHERE event_id IN ({_ids(part)})"
+                "SELECT event_id, tenant, leaf_hash, toUnixTimestamp64Micro(occurred_at) "  # noqa: S608 - hex and numbers only
+                f"FROM events WHERE (chain_id, seq) IN ({','.join(names)})"
             )
             for event_id, tenant, leaf, at in rows:
                 found.setdefault(bytes(event_id), []).append(Stored(tenant, bytes(leaf), at))
+        return found
+
+    def _chains(self, prefixes: Collection[int]) -> dict[int, list[bytes]]:
+        """The chains that have batches, by the 82 bits of their ids; rarely several."""
+        found: dict[int, list[bytes]] = {}
+        for part in _batches(prefixes, RANGES):
+            ranges = [ids.chain_range(prefix) for prefix in part]
+            rows = self._store.query(
+                "SELECT DISTINCT chain_id FROM batches WHERE "  # noqa: S608 - hex only
+                + " OR ".join(
+                    f"chain_id BETWEEN unhex('{low.hex()}') AND unhex('{high.hex()}')"
+                    for low, high in ranges
+                )
+            )
+            for (chain,) in rows:
+                found.setdefault(ids.chain_prefix(bytes(chain)), []).append(bytes(chain))
         return found
 
     def parents(self, tenant: str, event_ids: Collection[bytes]) -> list[tuple[bytes, bytes]]:
@@ -91,7 +121,7 @@ class LinkStore:
     def ahead(self, prefixes: Collection[int]) -> dict[int, bytes]:
         """Those of these chains that were found AHEAD, by their bits; no others are answered."""
         found: dict[int, bytes] = {}
-        for part in _batches(prefixes):
+        for part in _batches(prefixes, IDS):
             # Whole bytes of the 82 bits; what shares these and not the rest is sorted out below.
             names = ",".join({ids.chain_range(prefix)[0][:10].hex() for prefix in part})
             rows = self._store.query(
@@ -167,12 +197,20 @@ class LinkStore:
 
 
 def _parts(event_ids: Collection[bytes]) -> Iterable[list[bytes]]:
-    return _batches({i for i in event_ids if len(i) == 16})
+    return _batches({i for i in event_ids if len(i) == 16}, IDS)
 
 
-def _batches(names: Collection[Name]) -> Iterable[list[Name]]:
+def _batches(names: Collection[Name], most: int) -> Iterable[list[Name]]:
     wanted = sorted(names)
-    return (wanted[i : i + IDS] for i in range(0, len(wanted), IDS))
+    return (wanted[i : i + most] for i in range(0, len(wanted), most))
+
+
+def _place(event_id: bytes) -> tuple[int, int] | None:
+    """The first bits of an event's chain and its sequence number; None when it is no id."""
+    try:
+        return ids.parse(event_id)
+    except MalformedError:
+        return None
 
 
 def _ids(event_ids: Sequence[bytes]) -> str:

@@ -11,6 +11,7 @@ from sealtrail import ids
 from sealtrail.findings import Code
 from sealtrail_processor.judging.model import Finding
 from sealtrail_processor.linking import link_store
+from sealtrail_processor.linking.edges import Stored
 from sealtrail_processor.linking.link_store import LinkStore
 from sealtrail_processor.store import rows
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pytest
 
     from sealtrail_processor.store.client import ClickHouseStore
+    from sealtrail_processor.store.sink import ClickHouseSink
 
 
 def test_chains_found_ahead_are_answered_if_they_were_asked_for(
@@ -60,3 +62,26 @@ def test_chains_found_ahead_are_answered_if_they_were_asked_for(
     assert len(answers) == 4
     assert max(answers) <= 2
     assert links.ahead([]) == {}
+
+
+def test_events_are_found_by_the_ids_that_name_them(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_store, "PLACES", 7)
+    monkeypatch.setattr(link_store, "RANGES", 2)
+    chains = [maker(seed) for seed in range(3)]
+    for m in chains:
+        sink.write(m.flush(m.accept(5, 4)))
+    rows_ = store.query(
+        "SELECT event_id, tenant, leaf_hash, toUnixTimestamp64Micro(occurred_at) FROM events"
+        " WHERE log_id IN {logs:Array(String)}",
+        {"logs": [m.log.log_id for m in chains]},
+    )
+    stored = {bytes(i): [Stored(tenant, bytes(leaf), at)] for i, tenant, leaf, at in rows_}
+    assert len(stored) == 27
+    nobodys = ids.event_id(os.urandom(32), 3)
+    # Of a chain that is there, behind its end.
+    beyond = ids.event_id(bytes(store.query("SELECT chain_id FROM batches LIMIT 1")[0][0]), 99_999)
+    asked = [*stored, nobodys, beyond, os.urandom(8), bytes(16)]
+    assert LinkStore(store).events(asked) == stored
+    assert LinkStore(store).events([nobodys, b"no id"]) == {}
