@@ -222,10 +222,11 @@ def test_skew_is_estimated(played: Played) -> None:
     rows = [f for f in played.found if f["code"] == "AHEAD" and f["chain"] == chain]
     assert sorted(int(f["batch_seq"]) for f in rows) == [0, 1]
     for row in rows:
-        # Less than the hour by what the message took to arrive.
+        # Less than the hour by what the message took to arrive; Kafka's clock drops what is below a
+        # millisecond.
         arrival = int(played.fates[int(row["partition"]), int(row["offset"])]["arrival"])
         signed_at = made[int(row["batch_seq"])].statement.signed_at
-        assert int(row["estimate_us"]) == signed_at - arrival < 3600e6
+        assert int(row["estimate_us"]) == signed_at - arrival < 3600e6 + 1_000
 
 
 def test_event_show_proves_an_event_of_the_victim(played: Played) -> None:
