@@ -277,7 +277,10 @@ def test_payloads_on_cold_are_compressed_anew_and_stay_the_same_bytes(
     old, young = maker(arrival=1_583_100_000_000_000), maker()
     for m in (old, young):
         sink.write(m.flush(m.accept(40)))
-    hashes = "SELECT groupArray(cityHash64(value)) FROM payloads WHERE log_id = {log:String}"
+    hashes = (
+        "SELECT arraySort(groupArray((offset, cityHash64(value)))) FROM payloads"
+        " WHERE log_id = {log:String}"
+    )
     before = store.query(hashes, {"log": old.log.log_id})
     store.command("OPTIMIZE TABLE sealtrail.payloads FINAL")
     found = store.query(
