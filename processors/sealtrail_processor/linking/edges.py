@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sealtrail import ids
+from sealtrail.errors import MalformedError
 from sealtrail.findings import Verdict
 
 if TYPE_CHECKING:
@@ -85,6 +86,14 @@ def of_batch(
         )
         for index, ordinal in positions
     ]
+
+
+def place(event_id: bytes) -> tuple[int, int] | None:
+    """The first 82 bits of an event's chain, and its sequence number; None when it is no id."""
+    try:
+        return ids.parse(event_id)
+    except MalformedError:
+        return None
 
 
 def without_bytes(flush: Flush) -> Flush:

@@ -27,8 +27,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sealtrail import ids
-from sealtrail.errors import MalformedError, SealtrailError
+from sealtrail.errors import SealtrailError
 from sealtrail.findings import Code, Disposition, Verdict
 from sealtrail_processor.judging.model import Finding, Log
 from sealtrail_processor.linking import edges
@@ -108,7 +107,7 @@ class Linker:
         self._recent = Recent(settings.links_recent_events)
         self._suspects = Suspects(self._store, reports, settings)
         self._rings = Rings(self._store, now)
-        # Each holds the events of a flush: what is not taken in time is read from the store again.
+        # Each holds the references of a flush: what is not taken in time is read again.
         self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=64)
         self._heap: list[tuple[float, int, Waiting]] = []
         # The same by the chain that they wait for.
@@ -390,7 +389,4 @@ class Linker:
 
 def _place(edge: Edge) -> tuple[int, int]:
     """Chain (its first 82 bits) and sequence number of a parent; NO_CHAIN when it is no id."""
-    try:
-        return ids.parse(edge.parent_id)
-    except MalformedError:
-        return NO_CHAIN, 0
+    return edges.place(edge.parent_id) or (NO_CHAIN, 0)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sealtrail import ids
-from sealtrail.errors import MalformedError
 from sealtrail.findings import Code
+from sealtrail_processor.linking.edges import place
 
 if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Finding, Flush, Judged, Log
@@ -58,10 +58,10 @@ class Suspects:
         _, seq = ids.parse(finding.event_id)
         parents = batch.parents[seq - statement.first_seq]
         latest = max(parents, key=lambda p: p.occurred_at)
-        try:
-            prefix, _ = ids.parse(latest.event_id)
-        except MalformedError:
+        at = place(latest.event_id)
+        if at is None:
             return
+        prefix, _ = at
         offset, tenant = judged.message.offset, statement.tenant
         self._pending.append((log, offset, finding, tenant, judged.arrival, prefix))
 
