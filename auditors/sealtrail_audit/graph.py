@@ -47,15 +47,18 @@ WHERE {committed}
 ORDER BY chain, child_seq, child_branch, ordinal
 """
 
-_VERDICTS = """
-SELECT hex(child_chain), child_seq, child_branch, ordinal, argMax(verdict, version)
-FROM link_verdicts
-WHERE (child_chain, child_seq) IN (
+# Chain and sequence number of some events.
+_AT = """
     SELECT toFixedString(unhex(at.1), 32), at.2
     FROM (SELECT arrayJoin(arrayZip({chains:Array(String)}, {seqs:Array(UInt64)})) AS at)
-)
-GROUP BY child_chain, child_seq, child_branch, ordinal
 """
+
+_VERDICTS = f"""
+SELECT hex(child_chain), child_seq, child_branch, ordinal, argMax(verdict, version)
+FROM link_verdicts
+WHERE (child_chain, child_seq) IN ({_AT})
+GROUP BY child_chain, child_seq, child_branch, ordinal
+"""  # noqa: S608 - our own text
 
 _NODES = """
 SELECT event_id, event_type, activity, toString(occurred_at), producer,
@@ -70,11 +73,8 @@ LIMIT 1 BY event_id
 """
 
 # The primary key finds these; an id alone is looked for in a filter of all granules.
-_PLACES = """
-AND (chain_id, seq) IN (
-    SELECT toFixedString(unhex(at.1), 32), at.2
-    FROM (SELECT arrayJoin(arrayZip({chains:Array(String)}, {seqs:Array(UInt64)})) AS at)
-)
+_PLACES = f"""
+AND (chain_id, seq) IN ({_AT})
 """
 
 

@@ -141,12 +141,9 @@ def _others(
     if "recovery" in wanted:
         figures["recovery"] = beside.recovery(rig, say)
     if "storage" in wanted:
-        figures["storage"] = storage.measure(rig.store, merge=True)
-        figures["storage"]["cold"] = storage.cold(rig.store)
-        hot, cold = (
-            found["at_rest_bytes"] for found in (figures["storage"], figures["storage"]["cold"])
-        )
-        say(f"storage: {hot} bytes an event, {cold} on the volume cold")
+        stored = figures["storage"] = storage.measure(rig.store, merge=True)
+        cold = stored["cold"] = storage.cold(rig.store)
+        say(f"storage: {stored['at_rest_bytes']} bytes an event, on cold {cold['at_rest_bytes']}")
     if "audit" in wanted:
         figures["audit"] = beside.audit(rig, say)
     if "chains" in wanted:

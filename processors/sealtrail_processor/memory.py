@@ -15,7 +15,7 @@ from sealtrail import ids
 from sealtrail.chain import Link
 from sealtrail.errors import UnavailableError
 from sealtrail.findings import Disposition
-from sealtrail_processor.judging.keeping import spent_on
+from sealtrail_processor.judging import keeping
 from sealtrail_processor.judging.model import BoundaryBroken, Flush, Log, OneByOne, RawMessage
 from sealtrail_processor.judging.ports import History, Life, Stored, Unreadable
 from sealtrail_processor.pipeline.marks import PAGE, Mark
@@ -102,7 +102,7 @@ class MemoryLedger:
 
     def spent(self, log: Log, end: int) -> Spent:
         """Ledger.spent."""
-        return spent_on([j for j in self.judged(log) if j.message.offset < end])
+        return keeping.spent_on([j for j in self.judged(log) if j.message.offset < end])
 
     def lives(self, topic: str, partition: int) -> list[Life]:
         """Ledger.lives."""
@@ -265,7 +265,7 @@ class MemoryBroker:
                 break
             message = held.get(offset)
             found.append(message)
-            size += 0 if message is None else len(message.key or b"") + len(message.value or b"")
+            size += 0 if message is None else keeping.size(message)
             if size >= most:
                 break
         if not found:

@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 
 from sealtrail import connections
 from sealtrail.errors import UnavailableError
+from sealtrail_processor.judging import keeping
 from sealtrail_processor.judging.model import RawMessage
 from sealtrail_processor.judging.ports import Unreadable
 
@@ -176,7 +177,7 @@ class KafkaSide:
                 for message in read:
                     found.append(message)
                     if message is not None:
-                        size += len(message.key or b"") + len(message.value or b"")
+                        size += keeping.size(message)
                     if size >= most:
                         break
         except UnavailableError as error:
