@@ -91,6 +91,17 @@ class WorkerSettings(CommonSettings):
         "0: no limit",
     )
 
+    producer_bytes_per_s: int = Field(
+        default=16 * 2**20,
+        ge=0,
+        description="bytes a second that `sealtrail acls apply` lets each producer send to each "
+        "broker, by Kafka's quotas; 0: no bound",
+    )
+    producer_broker_percent: int = Field(
+        default=100,
+        ge=0,
+        description="the same in percent of the time of one of a broker's threads; 0: no bound",
+    )
     quarantine_bytes_per_hour: int = Field(
         default=256 * 2**20,
         ge=0,

@@ -1,8 +1,9 @@
-"""`sealtrail acls`: who may do what on Kafka, as deploy/kafka/access.yaml says."""
+"""`sealtrail acls`: who may do what on Kafka, and how much, as deploy/kafka/access.yaml says."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from sealtrail.records import Directory
 from sealtrail.settings import load
 from sealtrail_processor.judging.model import Finding, Log
 from sealtrail_processor.kafka import access as kafka_access
-from sealtrail_processor.kafka import registry_rules
+from sealtrail_processor.kafka import quotas, registry_rules
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from sealtrail.records import KeyRecord
     from sealtrail_processor.kafka.access import Change, Mismatch, Role
     from sealtrail_processor.kafka.admin import KafkaAdmin
+    from sealtrail_processor.kafka.quota_admin import QuotaAdmin
+    from sealtrail_processor.kafka.quotas import QuotaChange
 
 COLUMNS = ("act", "principal", "operation", "kind", "name", "why")
 FILE = click.option(
@@ -39,7 +42,7 @@ FILE = click.option(
 
 @click.group("acls")
 def acls_command() -> None:
-    """Compare Kafka's access lists with what is declared, and make them so.
+    """Compare Kafka's access lists and quotas with what is declared, and make them so.
 
     Producers are those for whom a valid key speaks: run it again after `sealtrail keys register`.
     """
@@ -50,8 +53,7 @@ def acls_command() -> None:
 @pass_output
 def plan_command(output: Output, file: Path | None) -> int:
     """Show what `apply` would do; exit code 1 if there is any difference."""
-    _, changes = _plan(load(WorkerSettings), file)
-    return _show(output, changes)
+    return _show(output, _plan(load(WorkerSettings), file))
 
 
 @acls_command.command("apply")
@@ -61,11 +63,13 @@ def plan_command(output: Output, file: Path | None) -> int:
 )
 @pass_output
 def apply_command(output: Output, file: Path | None, *, roles: bool) -> int:
-    """Grant and take back; exit code 1 if something is left that it refuses."""
-    admin, changes = _plan(load(WorkerSettings), file, roles=roles)
-    admin.change(changes)
-    _show(output, changes)
-    return FINDINGS if any(change.act == "refuse" for change in changes) else OK
+    """Grant and take back, bound; exit code 1 if something is left that it refuses."""
+    plan = _plan(load(WorkerSettings), file, roles=roles)
+    plan.admin.change(plan.lists)
+    plan.quota_admin.change(plan.quotas)
+    _show(output, plan)
+    acts = [c.act for c in plan.lists] + [c.act for c in plan.quotas]
+    return FINDINGS if "refuse" in acts else OK
 
 
 @acls_command.command("registry")
@@ -134,15 +138,27 @@ def _admin(settings: WorkerSettings) -> KafkaAdmin:
     return KafkaAdmin(wiring.kafka_config(settings, identity.ADMIN))
 
 
-def _plan(
-    settings: WorkerSettings, file: Path | None, *, roles: bool = False
-) -> tuple[KafkaAdmin, list[Change]]:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be changed, and by whom."""
+
+    admin: KafkaAdmin
+    lists: Sequence[Change]
+    quota_admin: QuotaAdmin
+    quotas: Sequence[QuotaChange]
+
+
+def _plan(settings: WorkerSettings, file: Path | None, *, roles: bool = False) -> _Plan:
     """The changes; with `roles` those alone that need no trust root, since there is none yet."""
+    from sealtrail_processor.kafka.quota_admin import QuotaAdmin
+
     matrix, admin = _roles(settings, file), _admin(settings)
+    quota_admin = QuotaAdmin(settings, identity.ADMIN)
+    speaking = set() if roles else producers(settings)
+    lists = kafka_access.plan(matrix, speaking, admin.entries())
     if roles:
-        changes = kafka_access.plan(matrix, (), admin.entries())
-        return admin, [change for change in changes if change.act == "grant"]
-    return admin, kafka_access.plan(matrix, producers(settings), admin.entries())
+        return _Plan(admin, [change for change in lists if change.act == "grant"], quota_admin, ())
+    return _Plan(admin, lists, quota_admin, quotas.plan(matrix, speaking, quota_admin.found()))
 
 
 def producers(settings: WorkerSettings) -> set[str]:
@@ -223,11 +239,11 @@ def _report(settings: WorkerSettings, wrong: Sequence[Mismatch]) -> None:
     publisher.close(10)
 
 
-def _show(output: Output, changes: Sequence[Change]) -> int:
-    if not changes and not output.json:
+def _show(output: Output, plan: _Plan) -> int:
+    if not plan.lists and not plan.quotas and not output.json:
         output.line("access is as declared")
         return OK
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             change.act,
             change.entry.principal,
@@ -236,7 +252,18 @@ def _show(output: Output, changes: Sequence[Change]) -> int:
             change.entry.right.name + ("*" if change.entry.right.prefixed else ""),
             change.why,
         )
-        for change in changes
+        for change in plan.lists
+    ]
+    rows += [
+        (
+            change.act,
+            change.quota.principal,
+            change.quota.name,
+            "quota",
+            f"{change.quota.value:.15g}",
+            change.why,
+        )
+        for change in plan.quotas
     ]
     output.table(COLUMNS, rows)
-    return FINDINGS if changes else OK
+    return FINDINGS if rows else OK

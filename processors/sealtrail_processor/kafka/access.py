@@ -42,6 +42,8 @@ OPERATIONS: Final[dict[str, tuple[str, ...]]] = {
     "cluster": ("CREATE", "ALTER", "DESCRIBE", "ALTER_CONFIGS", "DESCRIBE_CONFIGS"),
 }
 ACTIONS: Final = ("read", "register", "configure")
+# Kafka's quotas of users (quotas.py): bytes a second, and percent of a broker's thread.
+QUOTAS: Final = ("producer_byte_rate", "consumer_byte_rate", "request_percentage")
 # org.apache.kafka StandardAuthorizer: what allows more allows to look, too.
 IMPLIED: Final = {
     "DESCRIBE": frozenset({"READ", "WRITE", "DELETE", "ALTER"}),
@@ -94,6 +96,7 @@ class Role:
         rights: on Kafka.
         subjects: on the registry: actions by subject.
         superuser: no list binds it.
+        quotas: bounds of each principal, by their names in Kafka; 0 for none.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Role:
     rights: tuple[Right, ...]
     subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     superuser: bool = False
+    quotas: Mapping[str, float] = field(default_factory=dict)
 
     def may(self, kind: str, name: str, operation: str) -> bool:
         """Whether it may do something to a resource of Kafka."""
@@ -154,7 +158,7 @@ def read(text: str, settings: WorkerSettings) -> list[Role]:
 
 
 def _role(name: str, one: Mapping[str, Any], named: Mapping[str, Sequence[str]]) -> Role:
-    unknown = one.keys() - {"is", "principals", "superuser", "kafka", "registry"}
+    unknown = one.keys() - {"is", "principals", "superuser", "kafka", "registry", "quotas"}
     if unknown:
         raise ValueError(f"{name} has {', '.join(sorted(unknown))}")
     principals = named.get(name, one["principals"])
@@ -163,7 +167,9 @@ def _role(name: str, one: Mapping[str, Any], named: Mapping[str, Sequence[str]])
         subjects[str(row["subject"])] = _known(row["may"], ACTIONS)
     rights = tuple(right for row in one["kafka"] for right in _rights(row))
     who = (KEYS,) if principals == KEYS else tuple(str(p) for p in principals)
-    return Role(name, str(one["is"]), who, rights, subjects, one.get("superuser") is True)
+    bounds = one.get("quotas", {})
+    quotas = {quota: float(bounds[quota]) for quota in _known(tuple(bounds), QUOTAS)}
+    return Role(name, str(one["is"]), who, rights, subjects, one.get("superuser") is True, quotas)
 
 
 def _rights(row: Mapping[str, Any]) -> Iterator[Right]:
