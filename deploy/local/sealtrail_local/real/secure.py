@@ -13,7 +13,7 @@ certificate `bootstrap` is the superuser that makes everything else; nobody work
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sealtrail import connections
 from sealtrail import settings as common
@@ -23,6 +23,9 @@ from sealtrail_local import addresses
 from sealtrail_local.certs import folder
 from sealtrail_local.real import commands
 from sealtrail_local.settings import LocalSettings
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
 
 BOOTSTRAP: Final = "bootstrap"
 # What stands in the certificate of the registry behind the gate, and in that of workers' probes.
@@ -39,6 +42,7 @@ _HOSTS: Final = (addresses.HOST, "localhost")
 _ITERATIONS: Final = 8192
 _PASSWORD_BYTES: Final = 24
 _TIMEOUT_S: Final = 30.0
+_TRIES: Final = 5
 
 
 def certificates(settings: LocalSettings) -> folder.Folder:
@@ -143,8 +147,30 @@ def enrol(settings: LocalSettings, names: Iterable[str]) -> None:
 
 def _users(settings: LocalSettings, passwords: Mapping[str, bytes]) -> None:
     from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    client = AdminClient({**properties(settings), "log_level": 0})
+    try:
+        # All brokers are known after it.
+        client.list_topics(timeout=_TIMEOUT_S)
+        upsert(client, passwords)
+    except KafkaException as error:
+        names = ", ".join(passwords)
+        raise UnavailableError(f"the brokers do not take users {names}: {error.args[0]}") from None
+
+
+def upsert(client: "AdminClient", passwords: Mapping[str, bytes]) -> None:
+    """Give users their passwords, or the same once more.
+
+    Args:
+        client: the superuser's.
+        passwords: by user.
+
+    Raises:
+        KafkaException: the brokers do not take them.
+    """
+    from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import (
-        AdminClient,
         ScramCredentialInfo,
         ScramMechanism,
         UserScramCredentialAlteration,
@@ -155,17 +181,18 @@ def _users(settings: LocalSettings, passwords: Mapping[str, bytes]) -> None:
     wanted: list[UserScramCredentialAlteration] = [
         UserScramCredentialUpsertion(name, how, word) for name, word in passwords.items()
     ]
-    client = AdminClient({**properties(settings), "log_level": 0})
-    try:
-        # All brokers are known after it: a request that waits for the first of them ends with an
-        # error when the client takes the name that the broker gives itself instead.
-        client.list_topics(timeout=_TIMEOUT_S)
-        answers = client.alter_user_scram_credentials(wanted, request_timeout=_TIMEOUT_S)
-        for done in answers.values():
-            done.result()
-    except KafkaException as error:
-        names = ", ".join(passwords)
-        raise UnavailableError(f"the brokers do not take users {names}: {error.args[0]}") from None
+    for left in reversed(range(_TRIES)):
+        try:
+            answers = client.alter_user_scram_credentials(wanted, request_timeout=_TIMEOUT_S)
+            for done in answers.values():
+                done.result()
+        except KafkaException as error:
+            # A request that waits for the first broker ends so when the client takes the name that
+            # the broker gives itself instead of that in the settings.
+            if not left or error.args[0].code() != KafkaError._DESTROY_BROKER:  # noqa: SLF001 - its name
+                raise
+        else:
+            return
 
 
 def access(settings: LocalSettings, environment: Mapping[str, str]) -> str:
