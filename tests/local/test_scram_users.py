@@ -31,19 +31,19 @@ PASSWORDS = {"worker": b"a", "auditor": b"b"}
 
 def test_a_request_that_the_client_ended_is_sent_again() -> None:
     client = Client(KafkaError._DESTROY_BROKER, KafkaError._DESTROY_BROKER)
-    secure.upsert(cast(Any, client), PASSWORDS)
+    secure.upsert(cast("Any", client), PASSWORDS)
     assert client.taken == ["worker", "auditor"]
 
 
 def test_what_the_brokers_refuse_is_an_error_at_once() -> None:
     client = Client(KafkaError.CLUSTER_AUTHORIZATION_FAILED)
     with pytest.raises(KafkaException):
-        secure.upsert(cast(Any, client), PASSWORDS)
+        secure.upsert(cast("Any", client), PASSWORDS)
     assert client.taken == []
 
 
 def test_it_does_not_try_for_ever() -> None:
     client = Client(*[KafkaError._DESTROY_BROKER] * 10)
     with pytest.raises(KafkaException):
-        secure.upsert(cast(Any, client), PASSWORDS)
+        secure.upsert(cast("Any", client), PASSWORDS)
     assert len(client.errors) == 10 - secure._TRIES
