@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from sealtrail import avro_schema, batch, chain_state, event, records, statement
 from sealtrail_audit.settings import AuditSettings
 from sealtrail_local.settings import LocalSettings
-from sealtrail_processor.kafka import client, inflate
+from sealtrail_processor.kafka import inflate, publisher
 from sealtrail_processor.linking import cycles, link_store, links, suspects
 from sealtrail_processor.pipeline import app
 from sealtrail_processor.quarantine import held, originals, releasing
@@ -83,7 +83,7 @@ def shown(number: int) -> str:
         ("findings that wait", [suspects.PENDING]),
         ("suspects asked", [link_store.IDS]),
         ("search for", [cycles.NODES, cycles.PENDING]),
-        ("alerts and copies", [client.QUEUE_KBYTES * 1024]),
+        ("alerts and copies", [publisher.QUEUE_KBYTES * 1024]),
         ("refused messages that are looked at", [held.PAGE, held.BYTES]),
         ("the same of parked messages", [originals.BYTES, releasing.AGAIN_US // 60_000_000]),
     ],

@@ -26,7 +26,7 @@ from typing import Any
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from sealtrail_processor.judging import judge
-from sealtrail_processor.kafka.client import KafkaPublisher
+from sealtrail_processor.kafka.publisher import KafkaPublisher
 from sealtrail_processor.pipeline import wiring
 from sealtrail_processor.store.sink import ClickHouseSink
 

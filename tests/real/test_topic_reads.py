@@ -9,7 +9,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from sealtrail_audit.conservation.kafka import KafkaBroker
-from sealtrail_processor.kafka.client import KafkaSide
+from sealtrail_processor.kafka.beside import KafkaSide
 
 if TYPE_CHECKING:
     from tests.conftest import Stack

@@ -168,7 +168,7 @@ def producers(settings: WorkerSettings) -> set[str]:
         ConfigurationError: there is no trust root, or a name that no client can have.
         UnavailableError: the topic cannot be read.
     """
-    from sealtrail_processor.kafka.client import KeysTopic
+    from sealtrail_processor.kafka.keys_topic import KeysTopic
     from sealtrail_processor.pipeline import wiring
 
     directory = Directory(wiring.trust_root(settings.trust_root))
@@ -215,7 +215,7 @@ def _serves(certificate: x509.Certificate) -> bool:
 
 
 def _report(settings: WorkerSettings, wrong: Sequence[Mismatch]) -> None:
-    from sealtrail_processor.kafka.client import KafkaPublisher
+    from sealtrail_processor.kafka.publisher import KafkaPublisher
     from sealtrail_processor.pipeline import wiring
     from sealtrail_processor.reporting.metrics import Metrics
     from sealtrail_processor.reporting.reports import Reports

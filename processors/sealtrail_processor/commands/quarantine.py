@@ -131,7 +131,8 @@ def replay_command(output: Output, messages: tuple[str, ...], code: str | None) 
     They are judged anew by their first arrival, with the keys and schemas known now. Parked ones go
     by themselves once their key or schema is known.
     """
-    from sealtrail_processor.kafka.client import KafkaPublisher, KafkaSide
+    from sealtrail_processor.kafka.beside import KafkaSide
+    from sealtrail_processor.kafka.publisher import KafkaPublisher
     from sealtrail_processor.pipeline import wiring
 
     settings = load(WorkerSettings)
@@ -191,7 +192,7 @@ def _originals(settings: WorkerSettings, store: Store, held: Sequence[Held]) -> 
     Raises:
         OriginalGone: not all are there.
     """
-    from sealtrail_processor.kafka.client import KafkaSide
+    from sealtrail_processor.kafka.beside import KafkaSide
     from sealtrail_processor.pipeline import wiring
 
     config = wiring.kafka_config(settings, OPERATOR)

@@ -85,7 +85,7 @@ def topic_command(output: Output, *, workers_stopped: bool, accept_loss: bool) -
     Kept are receipts, key records, and what was done with quarantined messages. Refuses when the
     log no longer holds what the store has committed, for that would be lost.
     """
-    from sealtrail_processor.kafka.client import KafkaSide
+    from sealtrail_processor.kafka.beside import KafkaSide
     from sealtrail_processor.pipeline import wiring
 
     settings = load(WorkerSettings)

@@ -1,6 +1,6 @@
 """What the pipeline needs of the outside: it blocks, may fail, and may be tried again.
 
-`kafka.client`, `store.ledger` and `store.sink` hold the real ones, `memory` the fakes that tests
+`kafka.beside`, `store.ledger` and `store.sink` hold the real ones, `memory` the fakes that tests
 use.
 """
 

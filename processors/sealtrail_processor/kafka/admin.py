@@ -1,7 +1,6 @@
 """What operators ask of Kafka and change there: topics, their settings, access lists.
 
-Beside `client` and `heads` the only module that imports confluent_kafka; what is to be done is
-decided in `topics` and `access`.
+What is to be done is decided in `topics` and `access`.
 """
 
 from __future__ import annotations

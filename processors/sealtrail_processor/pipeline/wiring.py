@@ -18,8 +18,10 @@ from sealtrail.records import Directory, TrustRoot
 from sealtrail.serving import ServerCertificate
 from sealtrail.settings import load
 from sealtrail_processor.judging.keys_reader import KeysReader
-from sealtrail_processor.kafka.client import KafkaPublisher, KafkaSide, KeysTopic
+from sealtrail_processor.kafka.beside import KafkaSide
 from sealtrail_processor.kafka.heads import HEADS_QUEUE, HEADS_TIMEOUT_S, KafkaHeads
+from sealtrail_processor.kafka.keys_topic import KeysTopic
+from sealtrail_processor.kafka.publisher import KafkaPublisher
 from sealtrail_processor.pipeline.marks import Marks, WaitingStore
 from sealtrail_processor.pipeline.steady_clock import SteadyClock
 from sealtrail_processor.pipeline.worker import Outside, Worker

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.keys_reader import KeysReader
     from sealtrail_processor.judging.model import Finding, Flush, Log, RawMessage, Sink
     from sealtrail_processor.judging.ports import Clock, Ledger, Publisher
-    from sealtrail_processor.kafka.client import KafkaSide
+    from sealtrail_processor.kafka.beside import KafkaSide
     from sealtrail_processor.linking.heads import HeadsTopic
     from sealtrail_processor.pipeline.marks import Marks
     from sealtrail_processor.pipeline.partition import Partition

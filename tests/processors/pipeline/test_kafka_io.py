@@ -14,8 +14,10 @@ from confluent_kafka import KafkaException
 
 from sealtrail.errors import UnavailableError
 from sealtrail_processor.judging.ports import Outgoing, Unreadable
-from sealtrail_processor.kafka.client import KafkaPublisher, KafkaSide, KeysTopic
+from sealtrail_processor.kafka.beside import KafkaSide
 from sealtrail_processor.kafka.heads import KafkaHeads
+from sealtrail_processor.kafka.keys_topic import KeysTopic
+from sealtrail_processor.kafka.publisher import KafkaPublisher
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
@@ -121,7 +123,7 @@ class Admin:
 def test_another_controller_is_found_when_the_one_before_is_away(
     config: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sealtrail_processor.kafka.client.AdminClient", Admin)
+    monkeypatch.setattr("sealtrail_processor.kafka.beside.AdminClient", Admin)
     with closing(KafkaSide(config, "group")) as side:
         assert side.log_id("events") == "c/t"
         monkeypatch.setattr(Admin, "there", 2)
@@ -129,7 +131,8 @@ def test_another_controller_is_found_when_the_one_before_is_away(
 
 
 def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sealtrail_processor.kafka.client.TIMEOUT_S", 0.2)
+    for module in ("beside", "keys_topic"):
+        monkeypatch.setattr(f"sealtrail_processor.kafka.{module}.TIMEOUT_S", 0.2)
     config = {"bootstrap.servers": "127.0.0.1:1"}
     with closing(KafkaSide(config, "group")) as side, pytest.raises(UnavailableError):
         side.log_id("topic")

@@ -190,7 +190,7 @@ def test_a_replay_asks_the_broker_for_what_is_not_here_alone(
             assert "dispositions" in sql
             return [(7, world.NOW, sha256(b"bytes").digest())]
 
-    monkeypatch.setattr("sealtrail_processor.kafka.client.KafkaSide", Side)
+    monkeypatch.setattr("sealtrail_processor.kafka.beside.KafkaSide", Side)
     monkeypatch.setattr("sealtrail_processor.pipeline.wiring.kafka_config", lambda *_: "config")
     work, store = WorkerSettings(), cast("Any", Store())
     here = held("why", b"kept")
@@ -220,7 +220,7 @@ def test_what_is_gone_is_said(
         assert isinstance(error, OriginalGone)
         assert why in error.message
         assert f"SEALTRAIL_{setting}_BYTES_PER_HOUR" in error.hint
-    monkeypatch.setattr("sealtrail_processor.kafka.client.KafkaSide", lambda *_: broker)
+    monkeypatch.setattr("sealtrail_processor.kafka.beside.KafkaSide", lambda *_: broker)
     monkeypatch.setattr("sealtrail_processor.pipeline.wiring.kafka_config", lambda *_: "config")
     store = cast("Any", SimpleNamespace(query=lambda *_: [(7, 0, sha256(b"bytes").digest())]))
     with pytest.raises(OriginalGone, match=why):
