@@ -125,8 +125,8 @@ class Rig:
         # Held: what it is asked for ends with it.
         admin = AdminClient(config)
         made = admin.create_topics([NewTopic(name, settings.partitions, 1)], request_timeout=10)
-        # Not raised: its traceback would hold the client, and that one complain for ever of a broker
-        # that the next rig has stopped.
+        # Not raised: its traceback would hold the client, and that one would complain of a broker
+        # that is stopped by now.
         refused = made[name].exception()
         # The embedded broker knows no such request: it makes a topic, with a number of partitions
         # of its own, when a client that allows it asks for it.
