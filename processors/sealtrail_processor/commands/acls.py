@@ -158,7 +158,10 @@ def _plan(settings: WorkerSettings, file: Path | None, *, roles: bool = False) -
     lists = kafka_access.plan(matrix, speaking, admin.entries())
     if roles:
         return _Plan(admin, [change for change in lists if change.act == "grant"], quota_admin, ())
-    return _Plan(admin, lists, quota_admin, quotas.plan(matrix, speaking, quota_admin.found()))
+    # Where quotas are somebody else's (a service that runs Kafka for others) the file has none.
+    bounded = any(role.quotas for role in matrix)
+    bounds = quotas.plan(matrix, speaking, quota_admin.found()) if bounded else ()
+    return _Plan(admin, lists, quota_admin, bounds)
 
 
 def producers(settings: WorkerSettings) -> set[str]:
