@@ -29,7 +29,7 @@ from sealtrail_processor.kafka import consuming
 from sealtrail_processor.pipeline.assigned import Assigned
 from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.marks import PAGE, Mark
-from sealtrail_processor.pipeline.partition import Ports
+from sealtrail_processor.pipeline.step import Ports
 from sealtrail_processor.pipeline.together import Together
 from sealtrail_processor.pipeline.watchdog import Watchdog
 from sealtrail_processor.store.ledger import StoreLedger

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.judge import Rules
     from sealtrail_processor.judging.model import RawMessage
     from sealtrail_processor.pipeline.cutting import Caps
-    from sealtrail_processor.pipeline.partition import Ports
+    from sealtrail_processor.pipeline.step import Ports
     from sealtrail_processor.pipeline.together import Together
 
     Each = Callable[[Callable[[Log], Partition], Sequence[Log]], Iterator[Partition]]

@@ -15,7 +15,6 @@ are skipped), or with some missing in between (refused): the cursor in the store
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -25,26 +24,17 @@ from sealtrail_processor.judging.judge import (
     Arrival,
     Examined,
     Rules,
-    Trial,
     condemned,
-    examine,
-    judge,
     left_out,
     needed,
 )
-from sealtrail_processor.judging.keeping import keep
 from sealtrail_processor.judging.model import (
     BoundaryBroken,
     Finding,
-    Flush,
     Log,
     RawMessage,
-    Sink,
 )
 from sealtrail_processor.judging.ports import (
-    Broker,
-    Clock,
-    Ledger,
     Life,
     LogChanged,
     SkippedMessages,
@@ -52,90 +42,14 @@ from sealtrail_processor.judging.ports import (
 from sealtrail_processor.judging.suspicion import Suspicion
 from sealtrail_processor.pipeline import arrivals
 from sealtrail_processor.pipeline.cutting import Caps, parts, runs
-from sealtrail_processor.pipeline.holding import Holding, reading, shed, surplus, weight
+from sealtrail_processor.pipeline.holding import reading, shed, surplus, weight
+from sealtrail_processor.pipeline.step import Ports, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sealtrail.chain import ChainState
-    from sealtrail.records import Directory
-    from sealtrail.validate import Place
-    from sealtrail_processor.judging.judge import Stored
     from sealtrail_processor.judging.suspicion import Death
-    from sealtrail_processor.pipeline.marks import Mark
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What a partition works with.
-
-    Args:
-        refresh_keys: reads the keys topic to the end that it has now.
-        report: makes a finding durable that belongs to no flush (log, offset, finding).
-        committed: told of each flush once it is committed; must not raise.
-        mark: says what is in hand.
-        holding: how many chains are held, and what became of the others.
-        examine: steps 1 to 9 of one message.
-    """
-
-    ledger: Ledger
-    sink: Sink
-    broker: Broker
-    directory: Directory
-    refresh_keys: Callable[[], None]
-    report: Callable[[Log, int, Finding], None]
-    committed: Callable[[Flush], None]
-    now: Clock
-    mark: Mark
-    holding: Holding
-    examine: Callable[[RawMessage, Arrival, Place, Directory], Examined] = examine
-
-
-class Step:
-    """Messages of a partition that are judged and not yet committed; the partition waits for it.
-
-    Exactly one of `settle` and `undo` ends it, in any thread.
-    """
-
-    def __init__(self, partition: Partition, messages: Sequence[RawMessage]) -> None:
-        self.partition = partition
-        self.messages = messages
-        self._trial = Trial(partition.chains)
-        self._known_at = 0
-        self._spent = partition.spent
-        self.flush: Flush
-
-    def judge(self, examined: Sequence[Examined], stored: Stored, bad: Collection[int]) -> None:
-        """Fill `flush`; the partition's chains move on until `undo`."""
-        partition = self.partition
-        self._known_at = examined[-1].arrival.known_at
-        flush = judge(
-            partition.log,
-            partition.next_offset,
-            examined,
-            trial=self._trial,
-            rules=partition.rules,
-            stored=stored,
-            bad_offsets=bad,
-        )
-        rules = partition.rules
-        judged, self._spent = keep(
-            flush.judged, partition.spent, rules.kept_bytes, rules.parked_bytes
-        )
-        self.flush = replace(flush, judged=judged)
-
-    def settle(self) -> None:
-        """It is committed: memory moves on."""
-        partition, flush = self.partition, self.flush
-        self._trial.settle()
-        partition.next_offset = flush.last_offset + 1
-        partition.last_arrival = max(partition.last_arrival, self._known_at)
-        partition.spent = self._spent
-        partition.ports.committed(flush)
-
-    def undo(self) -> None:
-        """It is not committed: memory is as before."""
-        self._trial.undo()
 
 
 class Partition:

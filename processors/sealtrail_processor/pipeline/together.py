@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Log, RawMessage, Sink
     from sealtrail_processor.judging.ports import Clock, Ledger
     from sealtrail_processor.pipeline.marks import Mark
-    from sealtrail_processor.pipeline.partition import Partition, Step
+    from sealtrail_processor.pipeline.partition import Partition
+    from sealtrail_processor.pipeline.step import Step
 
     Work = list[tuple[Partition, Sequence[RawMessage]]]
 

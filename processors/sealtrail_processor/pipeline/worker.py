@@ -23,7 +23,7 @@ from sealtrail_processor.linking.links import Linker
 from sealtrail_processor.pipeline.assigned import Assigned
 from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.holding import Holding
-from sealtrail_processor.pipeline.partition import Ports
+from sealtrail_processor.pipeline.step import Ports
 from sealtrail_processor.pipeline.together import Together
 from sealtrail_processor.pipeline.upkeep import Upkeep
 from sealtrail_processor.reporting.metrics import Busy, Metrics, Status

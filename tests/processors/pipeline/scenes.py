@@ -15,7 +15,8 @@ from sealtrail_processor.memory import MemoryBroker, MemoryLedger
 from sealtrail_processor.pipeline.cutting import Caps
 from sealtrail_processor.pipeline.holding import Holding
 from sealtrail_processor.pipeline.marks import PAGE, Mark
-from sealtrail_processor.pipeline.partition import Partition, Ports
+from sealtrail_processor.pipeline.partition import Partition
+from sealtrail_processor.pipeline.step import Ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
