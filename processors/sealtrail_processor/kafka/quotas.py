@@ -1,7 +1,9 @@
 """Kafka's client quotas as code: what deploy/kafka/access.yaml bounds, what a cluster has. Pure.
 
-They bound bytes and brokers' time of whoever holds a producer's password, not the number of messages
-that compress to nothing (ADR 0132). Rules of `plan`:
+They bound the bytes of whoever holds a producer's password, and brokers' time, but not the number
+of messages where these compress to nothing (ADR 0132).
+
+Rules of `plan`:
 - the quotas that a role declares are set for each of its principals, 0 takes them away;
 - other quotas of principals of the file, and those of a single client id, which Kafka prefers to
   them, are refused: they stay drift until somebody has looked;
