@@ -197,14 +197,14 @@ def principals(role: Role, producers: Collection[str]) -> list[str]:
     return sorted(producers) if role.principals == (KEYS,) else list(role.principals)
 
 
+def holders(roles: Sequence[Role], producers: Collection[str]) -> list[tuple[Role, str]]:
+    """Each role with each of those who have it."""
+    return [(role, who) for role in roles for who in principals(role, producers)]
+
+
 def entries(roles: Sequence[Role], producers: Collection[str]) -> set[Entry]:
     """The lists as they shall be."""
-    return {
-        Entry(who, right)
-        for role in roles
-        for who in principals(role, producers)
-        for right in role.rights
-    }
+    return {Entry(who, right) for role, who in holders(roles, producers) for right in role.rights}
 
 
 def plan(

@@ -26,7 +26,7 @@ from confluent_kafka.admin import (
 
 from sealtrail.errors import UnavailableError
 from sealtrail_processor.kafka.access import Change, Entry, Right
-from sealtrail_processor.kafka.client import rdkafka
+from sealtrail_processor.kafka.client import ADMIN_ROLE, LOOK_AT_SETTINGS, rdkafka
 from sealtrail_processor.kafka.topics import Act, Step, Topic
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 15.0
 _USER = "User:"
-_ROLE = "it takes the role admin of deploy/kafka/access.yaml"
 _KINDS = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
@@ -162,7 +161,9 @@ class KafkaAdmin:
             include_authorized_operations=True, request_timeout=TIMEOUT_S
         )
         if AclOperation.DESCRIBE not in (_ask(described.result).authorized_operations or ()):
-            raise UnavailableError("Kafka: access lists are not shown to this client", hint=_ROLE)
+            raise UnavailableError(
+                "Kafka: access lists are not shown to this client", hint=ADMIN_ROLE
+            )
 
     def change(self, changes: Sequence[Change]) -> None:
         """Grant and take back as a plan of access says, except for what it refuses.
@@ -230,5 +231,5 @@ def _ask(question: Callable[[], Any]) -> Any:
         denied = first.code() in _DENIED
         raise UnavailableError(
             f"Kafka: {first.str()}",
-            hint=_ROLE if denied else "check SEALTRAIL_KAFKA_*, user and certificates included",
+            hint=ADMIN_ROLE if denied else LOOK_AT_SETTINGS,
         ) from None

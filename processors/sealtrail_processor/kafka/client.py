@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 rdkafka = logging.getLogger("librdkafka")
 
 TIMEOUT_S = 10.0
+# What to do about an operator's question that was not answered, or not to this client.
+ADMIN_ROLE = "it takes the role admin of deploy/kafka/access.yaml"
+LOOK_AT_SETTINGS = "check SEALTRAIL_KAFKA_*, user and certificates included"
 
 
 def raw_message(message: Message) -> RawMessage:

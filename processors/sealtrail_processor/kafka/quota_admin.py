@@ -18,6 +18,7 @@ from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schem
 
 from sealtrail import connections
 from sealtrail.errors import UnavailableError
+from sealtrail_processor.kafka.client import ADMIN_ROLE, LOOK_AT_SETTINGS
 from sealtrail_processor.kafka.quotas import Quota
 
 if TYPE_CHECKING:
@@ -117,13 +118,15 @@ class QuotaAdmin:
         response = self._ask(question)
         # With an error come no entries, not even an empty list of them.
         _check(response.error_code, response.error_message)
-        answer = response.to_object()
-        return [
-            Quota(entity[_USER] or "", value["name"], value["value"], entity.get(_CLIENT) or "")
-            for entry in answer["entries"]
-            for entity in [{e["entity_type"]: e["entity_name"] for e in entry["entity"]}]
-            for value in entry["values"]
-        ]
+        quotas = []
+        for entry in response.to_object()["entries"]:
+            # A name is null where the quota is the default of all.
+            names = {part["entity_type"]: part["entity_name"] or "" for part in entry["entity"]}
+            quotas += [
+                Quota(names[_USER], value["name"], value["value"], names.get(_CLIENT, ""))
+                for value in entry["values"]
+            ]
+        return quotas
 
     def change(self, changes: Sequence[QuotaChange]) -> None:
         """Do what a plan says, except for what it refuses.
@@ -142,7 +145,7 @@ class QuotaAdmin:
         except (KafkaError, OSError, TimeoutError) as error:
             raise UnavailableError(
                 f"Kafka does not answer about quotas: {str(error) or type(error).__name__}",
-                hint="check SEALTRAIL_KAFKA_*, user and certificates included",
+                hint=LOOK_AT_SETTINGS,
             ) from None
 
     async def _answer(self, request: Request[Any]) -> Any:
@@ -174,5 +177,5 @@ def _check(code: int, message: str | None) -> None:
     denied = error is ClusterAuthorizationFailedError
     raise UnavailableError(
         f"Kafka: quotas: {message or error.__name__}",
-        hint="it takes the role admin of deploy/kafka/access.yaml" if denied else "",
+        hint=ADMIN_ROLE if denied else "",
     )

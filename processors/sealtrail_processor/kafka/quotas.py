@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from sealtrail_processor.kafka.access import principals
+from sealtrail_processor.kafka.access import holders
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -69,19 +69,15 @@ def plan(
         producers: for whom valid keys speak.
         found: all quotas of users of the cluster.
     """
-    wanted = {
-        (who, name): value
-        for role in roles
-        for who in principals(role, producers)
-        for name, value in role.quotas.items()
-    }
+    held = holders(roles, producers)
+    wanted = {(who, name): value for role, who in held for name, value in role.quotas.items()}
     there = {(one.principal, one.name): one.value for one in found if not one.client}
     changes = [
         QuotaChange("set", Quota(*key, value))
         for key, value in sorted(wanted.items())
         if value and there.get(key) != value
     ]
-    people = {who for role in roles for who in principals(role, producers)}
+    people = {who for _, who in held}
     for one in sorted(found):
         if one.principal not in people:
             continue
