@@ -76,7 +76,7 @@ def bench_command(
     before. Ends with one line of JSON.
     """
     from sealtrail_bench import floors, report
-    from sealtrail_bench.rates import Plan, Rates
+    from sealtrail_bench.rates import Plan, Rates, topics
     from sealtrail_bench.rig import Rig
 
     # Servers and workers must not outlive it, whoever ends it.
@@ -86,8 +86,9 @@ def bench_command(
     wanted = sections or SECTIONS
     figures: dict[str, Any] = {"machine": _machine(real=real)}
     if "rates" in wanted:
-        with Rig(real=real) as rig:
-            measured = Rates(rig, Plan(rounds, seconds, warm), output.remark)
+        plan = Plan(rounds, seconds, warm)
+        with Rig(topics=topics(plan), real=real) as rig:
+            measured = Rates(rig, plan, output.remark)
             measured.run()
             figures |= report.rates(measured)
     # A stack each: what a variant believed unread is no fit subject for an audit, and a store of

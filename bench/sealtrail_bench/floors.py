@@ -14,7 +14,7 @@ import click
 
 from sealtrail.cli import FINDINGS, OK
 from sealtrail_bench import report
-from sealtrail_bench.rates import Plan, Rates
+from sealtrail_bench.rates import Plan, Rates, topics
 from sealtrail_bench.rig import Rig
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def judge(ratios: dict[str, float]) -> list[tuple[str, float, float, str]]:
 
 def check(output: Output) -> int:
     """Measure, compare, print; the exit code."""
-    with Rig() as rig:
+    with Rig(topics=topics(PLAN, VARIANTS)) as rig:
         measured = Rates(rig, PLAN, output.remark)
         measured.run(VARIANTS)
     figures: dict[str, Any] = report.rates(measured)

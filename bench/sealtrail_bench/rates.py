@@ -3,7 +3,8 @@
 Each turn: messages are made, the variant's process starts, a feeder sends at most what is consumed;
 after a warm-up, committed rows are counted against the clock until the feeder has been at it for so
 long. When all is committed the content is compared: as many rows as events sent, and the sum of
-their salts (`generator.checksum`).
+their salts (`generator.checksum`). A turn has a topic of its own: links that a variant leaves open
+are not the next one's work.
 
     full        everything on, as it ships                 `workers.full`
     plain       the same, librdkafka instead of Faust      `workers.plain`
@@ -42,8 +43,10 @@ CHAINS = 32
 WINDOW_BYTES = 4_000_000
 NATIVE_ROWS = 65_536
 DRAIN_S = 120.0
-READY_S = 120.0
+READY_S = 25.0
 SEEN_S = 10.0
+# A look takes the store 6 ms: twenty a second were 3 us of each event that a turn counted.
+LOOK_S = 0.2
 
 
 class WrongRowsError(SealtrailError):
@@ -69,6 +72,15 @@ class Turn:
     cpu_us: dict[str, float] = field(default_factory=dict)
     rss_mb: dict[str, float] = field(default_factory=dict)
     bytes: int = 0
+
+
+def topics(plan: Plan, variants: tuple[str, ...] = VARIANTS) -> list[str]:
+    """Topics that the turns of a plan take: an embedded broker makes them at its start."""
+    return [_topic(variant, n) for n in range(plan.rounds) for variant in variants]
+
+
+def _topic(variant: str, number: int) -> str:
+    return f"bench.{variant}.{number}"
 
 
 class Rates:
@@ -113,21 +125,24 @@ class Rates:
         guess = self._guess.get(variant, self._guess["full"])
         wanted = round(guess * (self._plan.seconds + self._plan.warm_s) * 1.25)
         file = self._rig.folder / "tape"
+        topic = _topic(variant, number)
+        partitions = self._rig.topic(topic)
         if variant == "obvious":
-            # Of its own: another group would read again what the turn before has left.
-            topic = f"bench.obvious.{number}"
-            partitions = self._rig.topic(topic)
             _obvious_tape(self._rig, file, self._plan.seed + number, wanted, partitions)
             self._rig.store.command(f"DROP TABLE IF EXISTS sealtrail.{obvious.TABLE}")
             self._rig.store.command(obvious.CREATE)
             turn = self._fed(variant, topic, file, wanted)
         else:
+            self._rig.authorise(topic)
             batches = max(wanted // EVENTS, CHAINS * 2)
             generator = self._rig.generator(
-                self._plan.seed, CHAINS, f"{variant}-{number}", batches * EVENTS // CHAINS * 37
+                self._plan.seed,
+                CHAINS,
+                f"{variant}-{number}",
+                batches * EVENTS // CHAINS * 37,
+                topic=topic,
             )
             tape.write(file, generator.batches(batches, EVENTS))
-            topic = self._rig.worker_settings.topic
             turn = self._fed(variant, topic, file, batches * EVENTS)
         file.unlink()
         if variant in self._guess:
@@ -144,8 +159,7 @@ class Rates:
             changes["BENCH_PUBLIC_KEY"] = rig.signer().public_key.der[-32:].hex()
         # The turn before may have left merges behind: they are its own, not this one's.
         rig.settle()
-        rows = _Rows(rig, obvious.TABLE if variant == "obvious" else "")
-        before = rows.total()
+        rows = _Rows(rig, topic, obvious.TABLE if variant == "obvious" else "")
         worker = rig.start(f"workers.{variant}", changes=changes)
         feed = rig.start(
             "feed",
@@ -165,8 +179,8 @@ class Rates:
             "broker": rig.pid(rig.broker),
         }
         try:
-            turn = self._measure(rows, (before, before + events), worker, pids)
-            self._verify(rows, before, worker, feed, turn)
+            turn = self._measure(rows, events, worker, pids)
+            self._verify(rows, worker, feed, turn)
         finally:
             rig.stop(feed)
             rig.stop(worker)
@@ -175,14 +189,14 @@ class Rates:
     def _measure(
         self,
         rows: _Rows,
-        span: tuple[int, int],
+        end: int,
         worker: subprocess.Popen[bytes],
         pids: dict[str, int],
     ) -> Turn:
-        plan, (before, end) = self._plan, span
-        begun = _wait(lambda: rows.total() > before, worker, READY_S, "nothing is committed")
-        while time.monotonic() - begun < plan.warm_s and rows.total() < (before + end) / 2:
-            time.sleep(0.1)
+        plan = self._plan
+        begun = _wait(lambda: rows.total() > 0, worker, READY_S, "nothing is committed")
+        while time.monotonic() - begun < plan.warm_s and rows.total() < end / 2:
+            time.sleep(LOOK_S)
         # From one commit to another: they come in steps, and a slow machine takes long for one.
         first = last = self._step(rows, rows.total(), worker, pids)
         while last[0] - first[0] < plan.seconds and last[1] < end:
@@ -216,14 +230,13 @@ class Rates:
     def _verify(
         self,
         rows: _Rows,
-        before: int,
         worker: subprocess.Popen[bytes],
         feed: subprocess.Popen[bytes],
         turn: Turn,
     ) -> None:
         feed.terminate()
         sent = self._rig.answer(feed, DRAIN_S)
-        _wait(lambda: rows.total() - before >= sent["events"], worker, DRAIN_S, "it does not drain")
+        _wait(lambda: rows.total() >= sent["events"], worker, DRAIN_S, "it does not drain")
         # A commit's row is there some milliseconds before readers see what it covers.
         with suppress(UnavailableError):
             _wait(
@@ -274,47 +287,38 @@ class Rates:
 
 
 class _Rows:
-    """Rows that are committed and can be queried.
+    """Rows of a topic that are committed and can be queried.
 
     Args:
         rig: whose store.
-        table: another table than those of the pipeline: rows there count.
+        topic: of one turn.
+        table: another table than those of the pipeline, empty before the turn: its rows count.
     """
 
-    def __init__(self, rig: Rig, table: str) -> None:
+    def __init__(self, rig: Rig, topic: str, table: str) -> None:
         self._store = rig.store
+        self._topic = {"topic": topic}
         self._table = table
-        self._before: dict[int, int] = {}
-        if not table:
-            self._before = dict(self._ends())
-
-    def _ends(self) -> list[tuple[int, int]]:
-        found = self._store.query(
-            "SELECT partition, max(last_offset) + 1 FROM commits GROUP BY partition"
-        )
-        return [(int(partition), int(end)) for partition, end in found]
 
     def total(self) -> int:
         """How many are committed; the view of what readers see would take 16 us an event here."""
+        sql = "SELECT sum(rows) FROM commits WHERE topic = {topic:String}"
         if self._table:
             sql = f"SELECT count() FROM {self._table}"  # noqa: S608 - our own text
-            return int(self._store.query(sql)[0][0])
-        return int(self._store.query("SELECT sum(rows) FROM commits")[0][0])
+        return int(self._store.query(sql, self._topic)[0][0])
 
     def check(self, ends: dict[str, int]) -> tuple[int, int]:
-        """(how many, sum of salts) of what came since this was made, up to these offsets."""
+        """(how many, sum of salts) of the topic's events, up to these offsets."""
         if self._table:
-            source, where = self._table, "1"
-            where = f"offset < {max(ends.values())}"
+            source, where = self._table, f"offset < {max(ends.values())}"
         else:
             source = "committed_events"
-            where = " OR ".join(
-                f"(partition = {p} AND offset >= {self._before.get(int(p), 0)} AND offset < {end})"
-                for p, end in ends.items()
-            )
+            up_to = " OR ".join(f"(partition = {p} AND offset < {end})" for p, end in ends.items())
+            where = f"topic = {{topic:String}} AND ({up_to})"
         rows = self._store.query(
             "SELECT count(), sum(reinterpretAsUInt64(substring(salt, 1, 8))) "  # noqa: S608 - our own text
-            f"FROM {source} WHERE {where}"
+            f"FROM {source} WHERE {where}",
+            self._topic,
         )
         return int(rows[0][0]), int(rows[0][1])
 
@@ -339,7 +343,7 @@ def _wait(
             raise UnavailableError(f"the worker ended with {worker.returncode}")
         if time.monotonic() > end:
             raise UnavailableError(f"{what} within {seconds:.0f} s")
-        time.sleep(0.05)
+        time.sleep(LOOK_S)
     return time.monotonic()
 
 

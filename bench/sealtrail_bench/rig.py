@@ -31,7 +31,7 @@ from sealtrail_producer import keyring
 from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sealtrail.dsse import Signer
     from sealtrail_processor.store.client import Store
@@ -50,10 +50,17 @@ class Rig:
 
     Args:
         changes: further SEALTRAIL_* variables.
+        topics: further topics that the embedded broker makes; a real one makes them when asked.
         real: Apache Kafka and Apicurio Registry instead of the embedded broker and registry.
     """
 
-    def __init__(self, changes: Mapping[str, str] | None = None, *, real: bool = False) -> None:
+    def __init__(
+        self,
+        changes: Mapping[str, str] | None = None,
+        *,
+        topics: Sequence[str] = (),
+        real: bool = False,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sealtrail-bench-"))
         # What the stack calls the one that it has.
         self.broker = "broker-1" if real else "broker"
@@ -61,7 +68,8 @@ class Rig:
         kafka = addresses.ports(0, 1) if real else (0,)
         self.env = surroundings.environment(os.environ, self.folder / "state", kafka)
         # Nothing of a measurement may be taken for a fault of the producers.
-        self.env |= {"SEALTRAIL_HEALTH_PORT": "0", "SEALTRAIL_PARTITIONS": "16", **(changes or {})}
+        self.env |= {"SEALTRAIL_HEALTH_PORT": "0", "SEALTRAIL_PARTITIONS": "16"}
+        self.env |= {"SEALTRAIL_LOCAL_TOPICS": json.dumps(list(topics)), **(changes or {})}
         (self.folder / "state").mkdir()
         self._log = (self.folder / "commands.log").open("ab")
         self._running: list[subprocess.Popen[bytes]] = []
@@ -128,9 +136,8 @@ class Rig:
         # Not raised: its traceback would hold the client, and that one would complain of a broker
         # that is stopped by now.
         refused = made[name].exception()
-        # The embedded broker knows no such request: it makes a topic, with a number of partitions
-        # of its own, when a client that allows it asks for it.
-        client = Consumer(config | {"group.id": "bench", "allow.auto.create.topics": True})
+        # The embedded broker knows no such request: it has made the topics that it was told of.
+        client = Consumer(config | {"group.id": "bench"})
         try:
             found = client.list_topics(name, timeout=10).topics[name]
             end = time.monotonic() + MADE_S
@@ -143,6 +150,15 @@ class Rig:
         if not found.partitions:
             raise UnavailableError(f"topic {name} was not made: {refused or found.error}")
         return len(found.partitions)
+
+    def authorise(self, topic: str) -> None:
+        """Let the producer's key speak on a topic from now on, and allow the event schema there.
+
+        Raises:
+            UnavailableError: the records are not published.
+        """
+        on = {"SEALTRAIL_TOPIC": topic}
+        self.command("keys", "setup-dev", "--producer", PRODUCER, changes=on)
 
     def group(self, name: str, topic: str) -> str:
         """A consumer group that has consumed what is there, so that feeders know how far it is.
@@ -174,7 +190,9 @@ class Rig:
         (signer,) = keyring.open_all(keyring.references(settings, PRODUCER), settings)
         return signer
 
-    def generator(self, seed: int, chains: int, instance: str, span_us: int) -> Generator:
+    def generator(
+        self, seed: int, chains: int, instance: str, span_us: int, *, topic: str = ""
+    ) -> Generator:
         """Batches for this place, signed with the producer's key.
 
         Args:
@@ -182,10 +200,15 @@ class Rig:
             chains: how many.
             instance: begins the chains' names.
             span_us: how far their clocks will have come at the end; they end about now.
+            topic: another than the settings'.
         """
         settings = self.load(ProducerSettings)
         where = Where(
-            settings.environment, settings.tenant, settings.topic, settings.partitions, PRODUCER
+            settings.environment,
+            settings.tenant,
+            topic or settings.topic,
+            settings.partitions,
+            PRODUCER,
         )
         signer = self.signer()
         start = time.time_ns() // 1000 - span_us - 1_000_000

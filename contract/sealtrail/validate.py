@@ -212,9 +212,10 @@ def _batch(
     if merkle.root(leaves) != statement.root:
         raise _Refusal(Code.BAD_ROOT, 8, "the events are not those of the signed root")
     # (9): causal prefix of each event.
-    for index, event in enumerate(envelope.events):
-        if len(event) > MAX_EVENT_BYTES:
-            raise _Refusal(Code.BAD_EVENT, 9, f"event {index} has {len(event)} bytes")
+    sizes = list(map(len, envelope.events))
+    if max(sizes, default=0) > MAX_EVENT_BYTES:
+        index, size = next((i, n) for i, n in enumerate(sizes) if n > MAX_EVENT_BYTES)
+        raise _Refusal(Code.BAD_EVENT, 9, f"event {index} has {size} bytes")
     try:
         times, parents = causal_prefixes(envelope.events)
     except MalformedError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -61,8 +60,8 @@ def wrong_leaf_hash(scene: Scene) -> None:
     parent = scene.chain("orders", 2).make()
     scene.accept(parent)
     true = parent.reference(1)
-    other_leaf = replace(true, leaf_hash=sha256(true.leaf_hash).digest())
-    other_time = replace(true, occurred_at=true.occurred_at - SECOND)
+    other_leaf = true._replace(leaf_hash=sha256(true.leaf_hash).digest())
+    other_time = true._replace(occurred_at=true.occurred_at - SECOND)
     made = scene.chain("billing", 0).make(
         [event([true]), event([other_leaf]), event([true, other_time])]
     )
@@ -78,7 +77,7 @@ def circle(scene: Scene) -> None:
     """Two events that name one another: one of them must lie about a hash."""
     chain, other = scene.chain("orders", 3), scene.chain("billing", 3)
     draft = other.draft([event()])
-    first = chain.make([event([replace(draft.reference(), leaf_hash=os.urandom(32))])])
+    first = chain.make([event([draft.reference()._replace(leaf_hash=os.urandom(32))])])
     second = other.make([event([first.reference()])])
     sent = scene.accept(first)
     scene.accept(second)
@@ -91,7 +90,7 @@ def circle(scene: Scene) -> None:
 def circle_of_one(scene: Scene) -> None:
     """An event that names itself."""
     chain = scene.chain("orders", 0)
-    itself = replace(chain.draft([event()]).reference(), leaf_hash=os.urandom(32))
+    itself = chain.draft([event()]).reference()._replace(leaf_hash=os.urandom(32))
     made = chain.make([event([itself])])
     sent = scene.accept(made)
     for code in (Code.LINK_MISMATCH, Code.CYCLE):
@@ -102,7 +101,7 @@ def circle_of_one(scene: Scene) -> None:
 def circle_of_many(scene: Scene) -> None:
     """Forty events in twenty chains; the first names the last, whose hash it cannot know."""
     chains = [scene.chain("billing", n % 4) for n in range(20)]
-    last = replace(chains[-1].draft(2).reference(1), leaf_hash=os.urandom(32))
+    last = chains[-1].draft(2).reference(1)._replace(leaf_hash=os.urandom(32))
     first = None
     cause = last
     for chain in chains:
@@ -129,7 +128,7 @@ def lie_in_a_wide_and_a_deep_graph(scene: Scene) -> None:
         for number in range(MANY):
             named = cause
             if cause is not None and number == liar:
-                named = replace(cause, leaf_hash=os.urandom(32))
+                named = cause._replace(leaf_hash=os.urandom(32))
             events.append(event([] if named is None else [named]))
             if cause is None or deep:
                 cause = _there(chain.chain_id, number, events[-1])

@@ -140,9 +140,9 @@ REF = event.EntityRef("n", "e")
         {"occurred_at": True},
         {"occurred_at": None},
         {"parents": (event.ParentRef(PARENT.event_id, 0.5, PARENT.leaf_hash),)},  # type: ignore[arg-type]  # careless
-        {"parents": (replace(PARENT, event_id=bytes(16)),)},
-        {"parents": (replace(PARENT, event_id=b""),)},
-        {"parents": (replace(PARENT, leaf_hash=b"short"),)},
+        {"parents": (PARENT._replace(event_id=bytes(16)),)},
+        {"parents": (PARENT._replace(event_id=b""),)},
+        {"parents": (PARENT._replace(leaf_hash=b"short"),)},
         {"parents": (None,)},
         {"parents": None},
         {"salt": b"short"},

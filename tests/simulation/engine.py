@@ -115,6 +115,10 @@ class SimStore:
             self._blocks += 1
             self._rows.setdefault("commit_ends", {})[self._blocks] = value
 
+    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        """Store.insert_packed: the linker's, and nothing is linked here."""
+        raise AssertionError(f"{len(rows)} bytes for {table} {columns}: {token}")
+
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Store.insert_avro: the container must hold the events of the chunk that was announced."""
         table = "ingest_check" if ".ingest_check" in sql.split("SELECT", 1)[0] else "events"

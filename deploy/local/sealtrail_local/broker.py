@@ -20,7 +20,7 @@ def topics(settings: LocalSettings) -> dict[str, int]:
     that somebody asks for a number of partitions of its own.
     """
     return {
-        settings.topic: settings.partitions,
+        **dict.fromkeys((settings.topic, *settings.local_topics), settings.partitions),
         settings.keys_topic: 1,
         settings.quarantine_topic: 1,
         settings.alerts_topic: 1,

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from sealtrail.settings import CommonSettings
+from sealtrail.settings import CommonSettings, Topic
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> Path:
@@ -53,6 +53,11 @@ class LocalSettings(CommonSettings):
         ge=0,
         le=65500,
         description="port that real brokers tell their clients (a proxy's), +10 each; 0: their own",
+    )
+    local_topics: tuple[Topic, ...] = Field(
+        default=(),
+        description="further topics of the embedded broker, as a JSON list; each has as many "
+        "partitions as the topic of batches",
     )
     local_registry_port: int = Field(
         default=18081, ge=1, le=65535, description="port of the registry, on loopback"

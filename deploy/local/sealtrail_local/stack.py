@@ -13,6 +13,7 @@ In the state directory:
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import time
@@ -252,7 +253,9 @@ def _environment(settings: LocalSettings) -> dict[str, str]:
     secret = common.secret_fields(LocalSettings)
     for name, value in settings.model_dump(exclude_none=True).items():
         if name not in secret and name != "env_file" and not name.startswith(_TRANSPORT):
-            environment[common.variable(name)] = str(value)
+            # Lists are read as JSON.
+            text = json.dumps(value) if isinstance(value, tuple) else str(value)
+            environment[common.variable(name)] = text
     environment["SEALTRAIL_STATE_DIR"] = str(settings.state_dir.resolve())
     environment["SEALTRAIL_ENV_FILE"] = str(envfile.path(settings).resolve())
     return environment

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sealtrail import ids
 from sealtrail.errors import MalformedError
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Flush, Judged, Log
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """A reference to a parent, as its child says it; times in microseconds since 1970."""
 
     log: Log
@@ -36,8 +35,7 @@ class Edge:
 Decision = tuple[Edge, Verdict]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An event of the store that bears a parent's id."""
 
     tenant: str
@@ -56,11 +54,6 @@ def compare(edge: Edge, found: Sequence[Stored]) -> Verdict | None:
     if any((event.leaf, event.occurred_at) == said for event in found):
         return Verdict.EXTERNAL
     return None
-
-
-def key(edge: Edge) -> tuple[bytes, int, int, int]:
-    """What a reference is known by in link_verdicts."""
-    return edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal
 
 
 def of_batch(

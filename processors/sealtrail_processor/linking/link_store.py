@@ -12,7 +12,7 @@ from sealtrail_processor.judging.model import Log
 from sealtrail_processor.linking.edges import Edge, Stored, place
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sealtrail_processor.store.client import Store
 
@@ -32,9 +32,9 @@ VERDICTS = (
     "decided_at",
     "version",
 )
-VerdictRow = tuple[bytes, int, int, int, bytes, str, int, int]
-# What an insert's token is the hash of: rows in the widths of their columns, names of verdicts.
-_ROW = Struct(">32sQIB16s24sQQ")
+# A row up to its verdict, and what follows it, in ClickHouse's format RowBinary: columns one behind
+# the other, little-endian, the text of the verdict with its length before it.
+REFERENCE, _MOMENTS = Struct("<32sQIB16s"), Struct("<qQ")
 # Not ORPHAN: the parent may still come, after the worker that waited for it.
 SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WITH_PRODUCER)
 
@@ -181,14 +181,22 @@ class LinkStore:
             for row in rows
         ]
 
-    def write(self, rows: Sequence[VerdictRow]) -> None:
-        """Write rows of link_verdicts (columns as VERDICTS)."""
-        packed = [
-            _ROW.pack(chain, seq, branch, ordinal, parent, verdict.encode(), at, version)
-            for chain, seq, branch, ordinal, parent, verdict, at, version in rows
-        ]
-        token = sha256(b"".join(packed)).hexdigest()
-        self._store.insert("link_verdicts", VERDICTS, rows, f"link_verdicts/{token}")
+    def write(self, said: Mapping[Verdict, Sequence[bytes]], at: int) -> None:
+        """Write what is known of references from now on, in one insert.
+
+        Args:
+            said: references as `REFERENCE` packs them, each once, by their verdicts.
+            at: when it was decided, microseconds since 1970; the latest counts.
+        """
+        rows: list[bytes] = []
+        for verdict, references in said.items():
+            name = verdict.value.encode()
+            end = bytes([len(name)]) + name + _MOMENTS.pack(at, at)
+            for reference in references:
+                rows += (reference, end)
+        packed = b"".join(rows)
+        token = f"link_verdicts/{sha256(packed).hexdigest()}"
+        self._store.insert_packed("link_verdicts", VERDICTS, packed, token)
 
 
 def _batches(names: Collection[Name], most: int) -> Iterable[list[Name]]:

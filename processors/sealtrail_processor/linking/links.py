@@ -32,6 +32,7 @@ from sealtrail.findings import Code, Disposition, Verdict
 from sealtrail_processor.judging.model import Finding, Log
 from sealtrail_processor.linking import edges
 from sealtrail_processor.linking.cycles import Rings
+from sealtrail_processor.linking.link_store import REFERENCE
 from sealtrail_processor.linking.recent import Recent
 from sealtrail_processor.linking.suspects import Suspects
 
@@ -116,8 +117,8 @@ class Linker:
         self._count = itertools.count()
         self._unread: dict[tuple[str, int], Log] = {}
         self._verdicts: list[Decision] = []
-        # Verified in memory: chain, branch, first_seq of the batch, index, ordinal, parent's id.
-        self._held: list[tuple[bytes, int, int, int, int, bytes]] = []
+        # Verified in memory, nearly all: no object is made for each of them.
+        self._held: list[bytes] = []
         self._found: list[tuple[Edge, Finding]] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="linker", daemon=True)
@@ -197,12 +198,14 @@ class Linker:
         for judged in batches:
             self._recent.add(judged)
         self._suspects.take(flush)
-        rest = []
+        rest, pack = [], REFERENCE.pack
         for judged in batches:
             held, others = self._recent.split(judged.batch)
             statement, parents = judged.batch.statement, judged.batch.parents
-            where = (statement.chain_id, judged.branch, statement.first_seq)
-            self._held += [(*where, i, n, parents[i][n].event_id) for i, n in held]
+            chain, first, branch = statement.chain_id, statement.first_seq, judged.branch
+            self._held += [
+                pack(chain, first + i, branch, n, parents[i][n].event_id) for i, n in held
+            ]
             rest += edges.of_batch(flush.log, judged, others)
         return rest
 
@@ -347,44 +350,30 @@ class Linker:
         self._found.append((edge, finding))
 
     def _write(self) -> None:
-        if self._held:
-            # Nearly all references: no object is made for each of them.
-            at, verdict = self._now(), Verdict.VERIFIED.value
-            self._store.write(
-                [
-                    (chain, first_seq + index, branch, ordinal, parent, verdict, at, at)
-                    for chain, branch, first_seq, index, ordinal, parent in self._held
-                ]
-            )
-            self._metrics.links.labels(verdict).inc(len(self._held))
-            self._held = []
-        if self._verdicts:
-            version = self._now()
-            self._store.write(
-                [
-                    (
-                        e.child_chain,
-                        e.child_seq,
-                        e.child_branch,
-                        e.ordinal,
-                        e.parent_id,
-                        verdict.value,
-                        version,
-                        version,
-                    )
-                    # Of one reference the last verdict of this round counts.
-                    for e, verdict in {edges.key(e): (e, v) for e, v in self._verdicts}.values()
-                ]
-            )
-            for _, verdict in self._verdicts:
-                self._metrics.links.labels(verdict.value).inc()
-            self._verdicts = []
+        if self._held or self._verdicts:
+            said = {Verdict.VERIFIED: list(self._held)}
+            # Of one reference the last verdict of this round counts.
+            decided = {_packed(edge): verdict for edge, verdict in self._verdicts}
+            for reference in self._held if decided else ():
+                decided.pop(reference, None)
+            for reference, verdict in decided.items():
+                said.setdefault(verdict, []).append(reference)
+            self._store.write(said, self._now())
+            for verdict, references in said.items():
+                self._metrics.links.labels(verdict.value).inc(len(references))
+            self._held, self._verdicts = [], []
         while self._found:
             # All of one log in one insert: a burst of orphans is thousands.
             log_ = self._found[0][0].log
             entries = [(e.offset, f, e.tenant) for e, f in self._found if e.log == log_]
             self._reports.write(log_, entries, "linker")
             self._found = [(e, f) for e, f in self._found if e.log != log_]
+
+
+def _packed(edge: Edge) -> bytes:
+    return REFERENCE.pack(
+        edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal, edge.parent_id
+    )
 
 
 def _place(edge: Edge) -> tuple[int, int]:

@@ -171,6 +171,10 @@ class ShardedStore:
             if mine:
                 shard.insert(table, columns, mine, token)
 
+    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        """See store.Store."""
+        self._shards[0].insert_packed(table, columns, rows, token)
+
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Refused: events go through `ShardedSink`, which knows their partition."""
         del sql, parts, token

@@ -14,14 +14,14 @@ from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
 from sealtrail_processor.linking.edges import Edge, Stored
 from sealtrail_processor.linking.heads import Heads
-from sealtrail_processor.linking.link_store import LinkStore
+from sealtrail_processor.linking.link_store import REFERENCE, LinkStore
 from sealtrail_processor.linking.links import Linker
 from sealtrail_processor.memory import MemoryHeads, MemoryPublisher
 from sealtrail_processor.reporting.metrics import Metrics
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sealtrail_processor.judging.model import Finding, Log
 
@@ -37,6 +37,7 @@ class FakeLinkStore(LinkStore):
     chains: dict[int, tuple[int, int, bool, int]] = field(default_factory=dict)
     # Chains that were found AHEAD.
     skew: set[bytes] = field(default_factory=set)
+    written: list[Mapping[Verdict, Sequence[bytes]]] = field(default_factory=list)
     asked: int = 0
     away: bool = False
 
@@ -73,9 +74,11 @@ class FakeLinkStore(LinkStore):
             for edge in found
         ]
 
-    def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        for chain, seq, _, ordinal, _, verdict, _, _ in rows:
-            self.verdicts[chain, seq, ordinal] = verdict
+    def write(self, said: Mapping[Verdict, Sequence[bytes]], at: int) -> None:
+        self.written.append(said)
+        for verdict, references in said.items():
+            for chain, seq, _, ordinal, _ in map(REFERENCE.unpack, references):
+                self.verdicts[chain, seq, ordinal] = verdict.value
 
 
 @dataclass

@@ -58,7 +58,7 @@ def test_a_clock_that_goes_back_within_a_chain() -> None:
 
 
 def test_an_event_before_its_parent() -> None:
-    late = replace(PARENT, occurred_at=world.NOW + 7 * SECOND)
+    late = PARENT._replace(occurred_at=world.NOW + 7 * SECOND)
     child = world.event(parents=(PARENT, late), occurred_at=world.NOW)
     [finding] = check(batch(world.NOW, child), world.NOW, None, LIMITS)
     assert finding.code is Code.CAUSALITY
@@ -68,7 +68,7 @@ def test_an_event_before_its_parent() -> None:
 
 
 def test_live_events_have_transit_and_history_has_none() -> None:
-    close = replace(PARENT, occurred_at=world.NOW + 1)
+    close = PARENT._replace(occurred_at=world.NOW + 1)
     live = world.event(parents=(close,), occurred_at=world.NOW)
     told = world.event(parents=(close,), occurred_at=world.NOW, backfill=True)
     assert check(batch(world.NOW, live), world.NOW, None, LIMITS) == []
@@ -77,7 +77,7 @@ def test_live_events_have_transit_and_history_has_none() -> None:
 
 
 def test_a_chain_that_is_behind_is_the_suspect() -> None:
-    late = replace(PARENT, occurred_at=world.NOW)
+    late = PARENT._replace(occurred_at=world.NOW)
     child = world.event(parents=(late,), occurred_at=world.NOW - 3600 * SECOND)
     findings = check(batch(world.NOW - 3600 * SECOND, child), world.NOW, None, LIMITS)
     assert [f.code for f in findings] == [Code.BEHIND_OR_DELAYED, Code.CAUSALITY]
@@ -85,7 +85,7 @@ def test_a_chain_that_is_behind_is_the_suspect() -> None:
 
 
 def test_an_event_that_cannot_be_decoded_is_judged_as_live() -> None:
-    made = batch(world.NOW, world.event(parents=(replace(PARENT, occurred_at=world.NOW),)))
+    made = batch(world.NOW, world.event(parents=(PARENT._replace(occurred_at=world.NOW),)))
     torn = replace(made.envelope, events=(made.envelope.events[0][:60],))
     early = replace(made, envelope=torn, occurred_at=(world.NOW - 2 * SECOND,))
     [finding] = check(early, world.NOW, None, LIMITS)

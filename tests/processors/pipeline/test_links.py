@@ -17,7 +17,7 @@ from sealtrail.findings import Code, Verdict
 from sealtrail_processor.judging.model import Flush
 from sealtrail_processor.linking.edges import Edge, Stored, compare, of_batch
 from sealtrail_processor.linking.heads import Head, pack, tenant_tag
-from sealtrail_processor.linking.link_store import LinkStore
+from sealtrail_processor.linking.link_store import REFERENCE, LinkStore
 
 
 def test_parents_of_the_same_worker_are_verified_in_memory() -> None:
@@ -297,7 +297,7 @@ class Inserts:
     def __init__(self) -> None:
         self.tokens: list[str] = []
 
-    def insert(self, table: str, columns: Any, rows: Any, token: str) -> None:
+    def insert_packed(self, table: str, columns: Any, rows: bytes, token: str) -> None:
         del table, columns, rows
         self.tokens.append(token)
 
@@ -305,19 +305,45 @@ class Inserts:
 def test_verdicts_have_a_token_of_their_content() -> None:
     inserts = Inserts()
     store = LinkStore(inserts)  # type: ignore[arg-type] # what is asked of it here
-    row = (world.digest("child"), 2**39, 2**32 - 1, 63, bytes(16), "PENDING", 2**62, 2**62)
-    others: list[Any] = [
-        (world.digest("other"), *row[1:]),
-        (row[0], 2**39 + 1, *row[2:]),
-        (*row[:2], 0, *row[3:]),
-        (*row[:3], 62, *row[4:]),
-        (*row[:4], b"\1" * 16, *row[5:]),
-        *((*row[:5], verdict.value, *row[6:]) for verdict in Verdict if verdict != "PENDING"),
-        (*row[:6], 2**62 + 1, row[7]),
-        (*row[:7], 2**62 + 1),
+    reference = (world.digest("child"), 2**39, 2**32 - 1, 63, bytes(16))
+    others = [
+        (world.digest("other"), *reference[1:]),
+        (reference[0], 2**39 + 1, *reference[2:]),
+        (*reference[:2], 0, *reference[3:]),
+        (*reference[:3], 62, reference[4]),
+        (*reference[:4], b"\1" * 16),
     ]
-    for rows in ([row], [row], *([other] for other in others), [row, row]):
-        store.write(rows)
+    one = [REFERENCE.pack(*reference)]
+    said: list[tuple[dict[Verdict, list[bytes]], int]] = [
+        ({Verdict.PENDING: one}, 2**62),
+        ({Verdict.PENDING: one, Verdict.VERIFIED: []}, 2**62),
+        ({Verdict.PENDING: one}, 2**62 + 1),
+        ({Verdict.PENDING: one * 2}, 2**62),
+        ({Verdict.PENDING: one, Verdict.VERIFIED: one}, 2**62),
+    ]
+    said += [({Verdict.PENDING: [REFERENCE.pack(*other)]}, 2**62) for other in others]
+    said += [({verdict: one}, 2**62) for verdict in Verdict if verdict is not Verdict.PENDING]
+    for each in said:
+        store.write(*each)
     first, again, *different = inserts.tokens
     assert first == again
-    assert len({first, *different}) == 2 + len(others)
+    assert len({first, *different}) == len(said) - 1
+
+
+def test_of_one_reference_one_verdict_is_written_what_memory_proves_before_all() -> None:
+    bench = Bench()
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    message = one.send(3)
+    parent = first_event(one)
+    child = batch_of(two, (parent,))
+    # Read again from the store, where its parent is unknown, in the round in which it comes.
+    bench.store.open = [
+        edge(parent)._replace(child_chain=two.chain_id, child_branch=0, log=bench.scene.log)
+    ]
+    bench.linker.rebuild(bench.scene.log)
+    bench.commit(message, child)
+    bench.turn()
+    assert [{v: len(r) for v, r in said.items() if r} for said in bench.store.written] == [
+        {Verdict.VERIFIED: 1}
+    ]
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}

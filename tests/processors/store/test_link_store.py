@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.processors.store.making import NOW, Make
 
 from sealtrail import ids
-from sealtrail.findings import Code
+from sealtrail.findings import Code, Verdict
 from sealtrail_processor.judging.model import Finding
 from sealtrail_processor.linking import link_store
 from sealtrail_processor.linking.edges import Stored
-from sealtrail_processor.linking.link_store import LinkStore
+from sealtrail_processor.linking.link_store import REFERENCE, VERDICTS, LinkStore
 from sealtrail_processor.store import rows
+from sealtrail_processor.store.client import StoreRefused
 
 if TYPE_CHECKING:
-    import pytest
-
     from sealtrail_processor.store.client import ClickHouseStore
     from sealtrail_processor.store.sink import ClickHouseSink
 
@@ -85,3 +85,30 @@ def test_events_are_found_by_the_ids_that_name_them(
     asked = [*stored, nobodys, beyond, os.urandom(8), bytes(16)]
     assert LinkStore(store).events(asked) == stored
     assert LinkStore(store).events([nobodys, b"no id"]) == {}
+
+
+def test_packed_verdicts_are_read_as_they_were_said(store: ClickHouseStore) -> None:
+    chain = os.urandom(32)
+    rows_ = {
+        verdict: (chain, 2**39 - number, 2**32 - 1 - number, 63 - number, os.urandom(16))
+        for number, verdict in enumerate(Verdict)
+    }
+    said = {verdict: [REFERENCE.pack(*row)] for verdict, row in rows_.items()}
+    links = LinkStore(store)
+    for _ in range(2):
+        links.write(said, NOW)
+    read = f"SELECT {', '.join(VERDICTS[:6])}, toUnixTimestamp64Micro(decided_at), version "
+    found = store.query(read + "FROM link_verdicts WHERE child_chain = {c:String}", {"c": chain})
+    assert sorted(found) == sorted((*row, str(verdict), NOW, NOW) for verdict, row in rows_.items())
+    links.write({Verdict.ORPHAN: said[Verdict.PENDING]}, NOW + 1)
+    final = store.query(
+        "SELECT verdict FROM link_verdicts FINAL WHERE child_chain = {c:String} AND ordinal = 63",
+        {"c": chain},
+    )
+    assert final == [("ORPHAN",)]
+    links.write({Verdict.VERIFIED: []}, NOW)
+
+
+def test_packed_rows_that_are_none_are_refused(store: ClickHouseStore) -> None:
+    with pytest.raises(StoreRefused):
+        store.insert_packed("link_verdicts", VERDICTS, b"half a row", "half")

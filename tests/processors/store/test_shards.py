@@ -30,6 +30,9 @@ class Notes:
     def insert(self, table: str, columns: Sequence[str], rows: Any, token: str) -> None:
         self.told.append(("insert", table, list(rows), token))
 
+    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        self.told.append(("packed", table, rows, token))
+
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         self.told.append(("avro",))
 
@@ -91,12 +94,14 @@ def test_rows_with_a_partition_go_to_its_shard_and_questions_to_all():
     shards, reading = [Notes(), Notes()], Notes("sealtrail_all")
     store = ShardedStore(shards, reading)
     store.insert("findings", ("code", "partition"), [("GAP", 0), ("GAP", 1), ("GAP", 2)], "t")
-    store.insert("link_verdicts", ("child", "verdict"), [(1, "VERIFIED")], "u")
+    store.insert("migrations", ("version",), [(1,)], "u")
+    store.insert_packed("link_verdicts", ("child", "verdict"), b"packed", "v")
     store.query("SELECT 1")
     store.command("SELECT 2")
     assert shards[0].told == [
         ("insert", "findings", [("GAP", 0), ("GAP", 2)], "t"),
-        ("insert", "link_verdicts", [(1, "VERIFIED")], "u"),
+        ("insert", "migrations", [(1,)], "u"),
+        ("packed", "link_verdicts", b"packed", "v"),
         ("command", "SELECT 2"),
     ]
     assert shards[1].told == [("insert", "findings", [("GAP", 1)], "t")]
