@@ -143,9 +143,13 @@ class ProvenanceEvent:
             or len(self.protected) > MAX_PROTECTED
         ):
             raise self._too_many()
-        _check_time(self.occurred_at)
+        time = self.occurred_at
+        if type(time) is not int or not MIN_MICROS <= time <= MAX_MICROS:
+            raise _no_time(time)
         for parent in self.parents:
-            _check_time(parent.occurred_at)
+            time = parent.occurred_at
+            if type(time) is not int or not MIN_MICROS <= time <= MAX_MICROS:
+                raise _no_time(time)
             if not _is_event_id(parent.event_id):
                 raise EventError(
                     "a parent's id is no event id", hint="use the receipt's .reference"
@@ -198,13 +202,12 @@ class ProvenanceEvent:
         return record
 
 
-def _check_time(time: Any) -> None:
+def _no_time(time: Any) -> EventError:
     # Avro's writer would cut fractions off without a word.
-    if type(time) is not int or not MIN_MICROS <= time <= MAX_MICROS:
-        raise EventError(
-            f"occurred_at {time!r} is no time of the calendar",
-            hint="whole microseconds since 1970-01-01 UTC",
-        )
+    return EventError(
+        f"occurred_at {time!r} is no time of the calendar",
+        hint="whole microseconds since 1970-01-01 UTC",
+    )
 
 
 _NAMES = tuple(ProvenanceEvent.__dataclass_fields__)

@@ -25,7 +25,7 @@ class WorkerSettings(CommonSettings):
 
     flush_messages: int = Field(default=1024, ge=1, le=10_000, description="batches in one flush")
     flush_bytes: int = Field(
-        default=16 * 2**20, ge=2**16, le=128 * 2**20, description="bytes in one flush"
+        default=12 * 2**20, ge=2**16, le=128 * 2**20, description="bytes in one flush"
     )
     flush_events: int = Field(default=60_000, ge=1, le=200_000, description="events in one flush")
     flush_lanes: int = Field(

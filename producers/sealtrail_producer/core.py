@@ -248,7 +248,7 @@ class Core:
 
     # -- events ---------------------------------------------------------------
 
-    def add(self, event: ProvenanceEvent, size: int, now_us: int, *, durable: bool) -> Pending:
+    def add(self, event: ProvenanceEvent, size: int, now_us: int, durable: bool) -> Pending:
         """Give an event its place in the chain, and wait for the disk if asked.
 
         Args:
@@ -266,7 +266,7 @@ class Core:
         intake = self.intake
         while True:
             with intake.lock:
-                pending = intake.add(event, size, now_us, durable=durable)
+                pending = intake.add(event, size, now_us, durable)
                 number = intake.added
             if pending is not None:
                 break

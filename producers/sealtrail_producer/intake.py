@@ -79,7 +79,11 @@ class Intake:
         )
 
     def add(
-        self, event: ProvenanceEvent, size: int, now_us: int, *, durable: bool
+        self,
+        event: ProvenanceEvent,
+        size: int,
+        now_us: int,
+        durable: bool,
     ) -> Pending | None:
         """Give an event the next position (with the lock held); wait for room as configured.
 
@@ -97,17 +101,25 @@ class Intake:
             TrailClosedError: the trail was closed.
             SealtrailError: the trail failed for good.
         """
-        if self.closed or self.failed is not None or self.full():
+        # Here for each event, so written out: `full` and `outdated`.
+        events = self._events
+        if (
+            self.stuck is not None
+            or self.failed is not None
+            or self.closed
+            or len(events) >= self._max_events
+            or self._bytes >= self._max_bytes
+        ):
             self._await_room()
         seq = self.next_seq
-        if self.outdated(now_us) or seq > ids.MAX_SEQ:
+        if (now_us >= self._until_us and seq > 0) or seq > ids.MAX_SEQ:
             return None
         pending = Pending((self.chain.id_template | seq).to_bytes(16, "big"), event, size)
         self.next_seq = seq + 1
         self.added += 1
-        self._events.append(pending)
+        events.append(pending)
         self._bytes += size
-        count = len(self._events)
+        count = len(events)
         if durable:
             pending.durable = True
             self._hurry = True

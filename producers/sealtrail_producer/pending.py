@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from sealtrail import ids
 from sealtrail.errors import EventError
 from sealtrail.event import ParentRef, ProvenanceEvent, tombstone
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -77,19 +73,24 @@ class Pending:
 
 
 class Receipt:
-    """What emit() gives back.
+    """What emit() gives back: made for each event, so it keeps little and works nothing out."""
 
-    event_id: 16 bytes, known at once; empty for an AUXILIARY event that was sampled out.
-    """
+    __slots__ = ("_parents", "_pending", "_reference")
 
-    __slots__ = ("_parents", "_pending", "_reference", "event_id", "sampled_out")
-
-    def __init__(self, pending: Pending | None, parents: Sequence[ParentRef] = ()) -> None:
+    def __init__(self, pending: Pending | None, parents: tuple[ParentRef, ...] = ()) -> None:
         self._pending = pending
-        self._parents = tuple(parents)
+        self._parents = parents
         self._reference: ParentRef | None = None
-        self.sampled_out = pending is None
-        self.event_id = b"" if pending is None else pending.event_id
+
+    @property
+    def event_id(self) -> bytes:
+        """16 bytes, known at once; empty for an AUXILIARY event that was sampled out."""
+        return b"" if self._pending is None else self._pending.event_id
+
+    @property
+    def sampled_out(self) -> bool:
+        """Whether the event was left out, as SEALTRAIL_SAMPLE_AUXILIARY says."""
+        return self._pending is None
 
     @property
     def id(self) -> str:

@@ -271,7 +271,7 @@ class Trail:
         )
         event.check()
         size = estimate(event, used_bytes + made_bytes + details_bytes)
-        return Receipt(core.add(event, size, now_us, durable=durable))
+        return Receipt(core.add(event, size, now_us, durable))
 
     def _sampled_out(self, core: Core) -> bool:
         """Decided before a sequence number is taken; the count of what is left out is signed."""
