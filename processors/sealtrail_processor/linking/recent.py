@@ -57,18 +57,30 @@ class Recent:
         This runs for every reference.
         """
         held, rest = [], []
-        tenant, chains = batch.statement.tenant, self._chains
+        statement = batch.statement
+        tenant, chains = statement.tenant, self._chains
+        own_leaves, own_times = batch.leaf_hashes, batch.occurred_at
+        # What the id of the event before the one with a given index is, less the index.
+        before = (ids.template(statement.chain_id) | statement.first_seq) - 1
         for index, parents in enumerate(batch.parents):
-            for ordinal, parent in enumerate(parents):
-                name = parent.event_id
+            for ordinal, (name, time, leaf) in enumerate(parents):
+                # Most name the event before them, of the same batch: committed with it.
+                if (
+                    index
+                    and leaf == own_leaves[index - 1]
+                    and time == own_times[index - 1]
+                    and name == (before + index).to_bytes(16, "big")
+                ):
+                    held.append((index, ordinal))
+                    continue
                 seq = int.from_bytes(name[_CHAIN:], "big")
                 # The newest first: parents are mostly young.
                 for first_seq, leaves, times, owner in reversed(chains.get(name[:_CHAIN], ())):
                     at = seq - first_seq
                     if (
                         0 <= at < len(leaves)
-                        and leaves[at] == parent.leaf_hash
-                        and times[at] == parent.occurred_at
+                        and leaves[at] == leaf
+                        and times[at] == time
                         and owner == tenant
                     ):
                         held.append((index, ordinal))
