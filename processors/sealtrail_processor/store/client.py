@@ -24,6 +24,7 @@ from clickhouse_connect.driver import exceptions, httputil
 
 from sealtrail import connections
 from sealtrail.errors import SealtrailError, UnavailableError
+from sealtrail_processor.store import row_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -227,8 +228,12 @@ class ClickHouseStore:
         if not rows:
             return
         types = self._column_types(table)
+        known = row_binary.packers([types[name] for name in columns])
 
         def run(client: Client) -> None:
+            if known is not None:
+                self._raw(client, table, columns, row_binary.parts(known, rows), token)
+                return
             client.insert(
                 table,
                 rows,
@@ -242,18 +247,21 @@ class ClickHouseStore:
 
     def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
         """See Store.insert_packed."""
-
-        def run(client: Client) -> None:
-            client.raw_insert(
-                f"{self.database}.{table}",
-                column_names=columns,
-                insert_block=rows,
-                settings=INSERT_SETTINGS | self._settings | {"insert_deduplication_token": token},
-                fmt="RowBinary",
-            )
-
         if rows:
-            self._call(run)
+            self._call(lambda client: self._raw(client, table, columns, [rows], token))
+
+    def _raw(
+        self, client: Client, table: str, columns: Sequence[str], rows: list[bytes], token: str
+    ) -> None:
+        # The statement before the data: given apart, the driver would copy all of it once more.
+        head = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT RowBinary\n"
+        block = b"".join((head.encode(), *rows))
+        rows.clear()
+        client.raw_insert(
+            "",
+            insert_block=block,
+            settings=INSERT_SETTINGS | self._settings | {"insert_deduplication_token": token},
+        )
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""
