@@ -43,7 +43,7 @@ CHAINS = 32
 WINDOW_BYTES = 4_000_000
 NATIVE_ROWS = 65_536
 DRAIN_S = 120.0
-READY_S = 25.0
+READY_S = 120.0
 SEEN_S = 10.0
 # A look takes the store 6 ms: twenty a second were 3 us of each event that a turn counted.
 LOOK_S = 0.2

@@ -178,6 +178,9 @@ def _no_entity(entity: Any, name: str) -> EventError:
 
 def parent_refs(values: Iterable[Receipt | ParentRef]) -> tuple[ParentRef, ...]:
     """Parents from receipts and references, each once, in order."""
+    # It is a tuple, and would be taken for a list of three.
+    if isinstance(values, ParentRef):
+        raise EventError("parents is a ParentRef", hint="give a list")
     found: dict[ParentRef, None] = {}
     for value in listed(values, "parents"):
         if isinstance(value, Receipt):

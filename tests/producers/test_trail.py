@@ -222,6 +222,7 @@ def test_what_cannot_be_encoded_becomes_a_signed_tombstone_not_a_hole(
         {"outputs": [EntityRef("n", "x", size_bytes=2**63)]},
         {"inputs": [EntityRef("n", str(i)) for i in range(2049)]},
         {"parents": [b"x"]},
+        {"parents": ParentRef(b"x" * 16, 0, b"y" * 32)},
         {"parents": [ParentRef(b"x", 0, b"y" * 32)]},
         {"parents": [ParentRef(bytes([i]) * 16, 0, b"y" * 32) for i in range(65)]},
         {"attributes": {"x": 1}},
