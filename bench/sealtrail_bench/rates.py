@@ -76,7 +76,8 @@ class Turn:
 
 def topics(plan: Plan, variants: tuple[str, ...] = VARIANTS) -> list[str]:
     """Topics that the turns of a plan take: an embedded broker makes them at its start."""
-    return [_topic(variant, n) for n in range(plan.rounds) for variant in variants]
+    fed = [variant for variant in variants if variant != "native"]
+    return [_topic(variant, n) for n in range(plan.rounds) for variant in fed]
 
 
 def _topic(variant: str, number: int) -> str:

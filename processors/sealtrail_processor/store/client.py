@@ -232,7 +232,8 @@ class ClickHouseStore:
 
         def run(client: Client) -> None:
             if known is not None:
-                self._raw(client, table, columns, row_binary.parts(known, rows), token)
+                parts = row_binary.parts(known, rows)
+                self._send(client, self._binary(table, columns), parts, INSERT_SETTINGS, token)
                 return
             client.insert(
                 table,
@@ -248,36 +249,36 @@ class ClickHouseStore:
     def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
         """See Store.insert_packed."""
         if rows:
-            self._call(lambda client: self._raw(client, table, columns, [rows], token))
-
-    def _raw(
-        self, client: Client, table: str, columns: Sequence[str], rows: list[bytes], token: str
-    ) -> None:
-        # The statement before the data: given apart, the driver would copy all of it once more.
-        head = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT RowBinary\n"
-        block = b"".join((head.encode(), *rows))
-        rows.clear()
-        client.raw_insert(
-            "",
-            insert_block=block,
-            settings=INSERT_SETTINGS | self._settings | {"insert_deduplication_token": token},
-        )
+            head = self._binary(table, columns)
+            self._call(lambda client: self._send(client, head, [rows], INSERT_SETTINGS, token))
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""
+        head = f"{sql} FORMAT Avro\n"
+        self._call(lambda client: self._send(client, head, parts, AVRO_SETTINGS, token))
+
+    def _binary(self, table: str, columns: Sequence[str]) -> str:
+        return f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT RowBinary\n"
+
+    def _send(
+        self,
+        client: Client,
+        head: str,
+        parts: list[bytes],
+        settings: Mapping[str, Any],
+        token: str,
+    ) -> None:
+        """One insert of data in a format of the engine's own; empties the parts."""
         # The only copy, and the parts go at once: a container may have some tens of MB, and lanes
-        # send several at a time.
-        block = b"".join((sql.encode(), b" FORMAT Avro\n", *parts))
+        # send several at a time. The statement stands before the data: given apart, the driver
+        # would copy all of it once more.
+        block = b"".join((head.encode(), *parts))
         parts.clear()
-
-        def run(client: Client) -> None:
-            client.raw_insert(
-                "",  # the statement stands before the data
-                insert_block=block,
-                settings=AVRO_SETTINGS | self._settings | {"insert_deduplication_token": token},
-            )
-
-        self._call(run)
+        client.raw_insert(
+            "",
+            insert_block=block,
+            settings={**settings, **self._settings, "insert_deduplication_token": token},
+        )
 
     def command(self, sql: str) -> None:
         """See Store.command."""

@@ -24,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sealtrail import avro, ids
+from sealtrail_processor.store.row_binary import leb128
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -165,10 +166,4 @@ def _bytes(data: bytes) -> bytes:
 
 def _long(number: int) -> bytes:
     """A zig-zag varint (Avro specification, "Binary Encoding"), number not negative."""
-    number <<= 1
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return leb128(number << 1)

@@ -42,7 +42,8 @@ def parts(pack: Sequence[Pack], rows: Iterable[Sequence[Any]]) -> list[bytes]:
     return found
 
 
-def _length(number: int) -> bytes:
+def leb128(number: int) -> bytes:
+    """A number that is not negative in groups of seven bits, the lowest first."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -55,11 +56,11 @@ def _text(found: list[bytes], value: str | bytes) -> None:
     data = value.encode() if isinstance(value, str) else value
     if not isinstance(data, bytes):
         raise TypeError(f"a {type(value).__name__} is no text")
-    found += (_length(len(data)), data)
+    found += (leb128(len(data)), data)
 
 
 def _pairs(found: list[bytes], value: Sequence[tuple[str, bytes]]) -> None:
-    found.append(_length(len(value)))
+    found.append(leb128(len(value)))
     for name, text in value:
         _text(found, name)
         _text(found, text)
