@@ -115,7 +115,9 @@ class SimStore:
             self._blocks += 1
             self._rows.setdefault("commit_ends", {})[self._blocks] = value
 
-    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+    def insert_packed(
+        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
+    ) -> None:
         """Store.insert_packed: the linker's, and nothing is linked here."""
         raise AssertionError(f"{len(rows)} bytes for {table} {columns}: {token}")
 

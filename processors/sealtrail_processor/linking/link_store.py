@@ -22,16 +22,17 @@ Name = TypeVar("Name", bytes, int, tuple[int, int])
 IDS = 5_000
 # Likewise of chains and sequence numbers, 80 bytes each, and of ranges of chains, 180 bytes each.
 PLACES, RANGES = 3_000, 100
-VERDICTS = (
-    "child_chain",
-    "child_seq",
-    "child_branch",
-    "ordinal",
-    "parent_id",
-    "verdict",
-    "decided_at",
-    "version",
-)
+# What a row of `link_verdicts` is packed for.
+VERDICTS = {
+    "child_chain": "FixedString(32)",
+    "child_seq": "UInt64",
+    "child_branch": "UInt32",
+    "ordinal": "UInt8",
+    "parent_id": "FixedString(16)",
+    "verdict": "LowCardinality(String)",
+    "decided_at": "DateTime64(6, 'UTC')",
+    "version": "UInt64",
+}
 # A row up to its verdict, and what follows it, in ClickHouse's format RowBinary: columns one behind
 # the other, little-endian, the text of the verdict with its length before it.
 REFERENCE, _MOMENTS = Struct("<32sQIB16s"), Struct("<qQ")

@@ -223,7 +223,9 @@ class WaitingStore:
         with self._mark.waiting():
             self._store.insert(table, columns, rows, token)
 
-    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+    def insert_packed(
+        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
+    ) -> None:
         """See Store.insert_packed."""
         with self._mark.waiting():
             self._store.insert_packed(table, columns, rows, token)

@@ -139,14 +139,23 @@ class Store(Protocol):
             StoreRefused: the rows do not fit the table.
         """
 
-    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+    def insert_packed(
+        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
+    ) -> None:
         """Insert rows in ClickHouse's format RowBinary, as `insert` does values.
 
         For rows by the hundred thousand, none of which a shard has to itself (they have no column
         `partition`): packing values costs more than all else that is done for them.
 
+        Args:
+            table: as of `insert`.
+            columns: type of each, for which the rows were packed.
+            rows: one behind the other.
+            token: as of `insert`.
+
         Raises:
-            StoreUnavailable, StoreRefused: as `insert`.
+            StoreUnavailable: try again with the same token.
+            StoreRefused: the rows do not fit, or a column has another type than was said.
         """
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
@@ -227,26 +236,33 @@ class ClickHouseStore:
         """See Store.insert."""
         if not rows:
             return
-        types = self._column_types(table)
-        known = row_binary.packers([types[name] for name in columns])
+        types = {name: self._column_types(table)[name] for name in columns}
+        known = row_binary.packers(list(types.values()))
 
         def run(client: Client) -> None:
             if known is not None:
                 parts = row_binary.parts(known, rows)
-                self._send(client, self._binary(table, columns), parts, INSERT_SETTINGS, token)
+                self._send(client, self._binary(table, types), parts, INSERT_SETTINGS, token)
                 return
             client.insert(
                 table,
                 rows,
-                column_names=list(columns),
+                column_names=list(types),
                 database=self.database,
-                column_type_names=[types[name] for name in columns],
+                column_type_names=list(types.values()),
                 settings=INSERT_SETTINGS | self._settings | {"insert_deduplication_token": token},
             )
 
-        self._call(run)
+        try:
+            self._call(run)
+        except StoreRefused:
+            # A migration may have changed a type since it was asked for.
+            self._types.pop(table, None)
+            raise
 
-    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+    def insert_packed(
+        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
+    ) -> None:
         """See Store.insert_packed."""
         if rows:
             head = self._binary(table, columns)
@@ -254,16 +270,17 @@ class ClickHouseStore:
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""
-        head = f"{sql} FORMAT Avro\n"
+        head = f"{sql} FORMAT Avro\n".encode()
         self._call(lambda client: self._send(client, head, parts, AVRO_SETTINGS, token))
 
-    def _binary(self, table: str, columns: Sequence[str]) -> str:
-        return f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT RowBinary\n"
+    def _binary(self, table: str, columns: Mapping[str, str]) -> bytes:
+        statement = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT "
+        return f"{statement}{row_binary.FORMAT}\n".encode() + row_binary.header(columns)
 
     def _send(
         self,
         client: Client,
-        head: str,
+        head: bytes,
         parts: list[bytes],
         settings: Mapping[str, Any],
         token: str,
@@ -272,7 +289,7 @@ class ClickHouseStore:
         # The only copy, and the parts go at once: a container may have some tens of MB, and lanes
         # send several at a time. The statement stands before the data: given apart, the driver
         # would copy all of it once more.
-        block = b"".join((head.encode(), *parts))
+        block = b"".join((head, *parts))
         parts.clear()
         client.raw_insert(
             "",

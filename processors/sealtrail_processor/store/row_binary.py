@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     # Appends the parts of a value.
     Pack = Callable[[list[bytes], Any], None]
@@ -25,8 +25,20 @@ def packers(types: Sequence[str]) -> list[Pack] | None:
     Args:
         types: as `system.columns` names them.
     """
-    found = [_PACKERS.get(_SPACES.sub(" ", name).replace("( ", "(")) for name in types]
+    found = [_PACKERS.get(_one_line(name)) for name in types]
     return None if None in found else [pack for pack in found if pack is not None]
+
+
+def header(columns: Mapping[str, str]) -> bytes:
+    """What stands before the rows: the engine refuses them if a column has another type.
+
+    Args:
+        columns: type of each, as `system.columns` names it.
+    """
+    found: list[bytes] = [leb128(len(columns))]
+    for text in (*columns, *map(_one_line, columns.values())):
+        _text(found, text)
+    return b"".join(found)
 
 
 def parts(pack: Sequence[Pack], rows: Iterable[Sequence[Any]]) -> list[bytes]:
@@ -52,6 +64,11 @@ def leb128(number: int) -> bytes:
     return bytes(out)
 
 
+def _one_line(name: str) -> str:
+    # The engine breaks the names of long types into lines where people may look at them.
+    return _SPACES.sub(" ", name).replace("( ", "(").replace(" )", ")")
+
+
 def _text(found: list[bytes], value: str | bytes) -> None:
     data = value.encode() if isinstance(value, str) else value
     if not isinstance(data, bytes):
@@ -75,6 +92,7 @@ def _number(form: str) -> Pack:
     return number
 
 
+FORMAT = "RowBinaryWithNamesAndTypes"
 _SPACES = re.compile(r"\s+")
 _PACKERS: dict[str, Pack] = {
     "String": _text,

@@ -171,7 +171,9 @@ class ShardedStore:
             if mine:
                 shard.insert(table, columns, mine, token)
 
-    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+    def insert_packed(
+        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
+    ) -> None:
         """See store.Store."""
         self._shards[0].insert_packed(table, columns, rows, token)
 

@@ -97,7 +97,7 @@ def test_packed_verdicts_are_read_as_they_were_said(store: ClickHouseStore) -> N
     links = LinkStore(store)
     for _ in range(2):
         links.write(said, NOW)
-    read = f"SELECT {', '.join(VERDICTS[:6])}, toUnixTimestamp64Micro(decided_at), version "
+    read = f"SELECT {', '.join(list(VERDICTS)[:6])}, toUnixTimestamp64Micro(decided_at), version "
     found = store.query(read + "FROM link_verdicts WHERE child_chain = {c:String}", {"c": chain})
     assert sorted(found) == sorted((*row, str(verdict), NOW, NOW) for verdict, row in rows_.items())
     links.write({Verdict.ORPHAN: said[Verdict.PENDING]}, NOW + 1)
@@ -112,3 +112,14 @@ def test_packed_verdicts_are_read_as_they_were_said(store: ClickHouseStore) -> N
 def test_packed_rows_that_are_none_are_refused(store: ClickHouseStore) -> None:
     with pytest.raises(StoreRefused):
         store.insert_packed("link_verdicts", VERDICTS, b"half a row", "half")
+
+
+def test_rows_packed_for_other_types_than_the_table_has_are_refused(store: ClickHouseStore) -> None:
+    count = "SELECT count() FROM link_verdicts"
+    before = store.query(count)
+    # As many bytes: without types the engine would take them for something else.
+    packed = REFERENCE.pack(bytes(32), 1, 0, 0, bytes(16)) + b"\x08VERIFIED" + bytes(16)
+    others = VERDICTS | {"child_seq": "Int64"}
+    with pytest.raises(StoreRefused, match="child_seq"):
+        store.insert_packed("link_verdicts", others, packed, "other types")
+    assert store.query(count) == before

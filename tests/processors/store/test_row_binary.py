@@ -93,3 +93,21 @@ def test_a_table_with_a_type_that_is_not_known_is_left_to_the_driver() -> None:
     pack = row_binary.packers(["Array(Tuple(\n    name String,\n    value String))", "UInt16"])
     assert pack is not None
     assert b"".join(row_binary.parts(pack, [([("a", b"bc")], 258)])) == b"\x01\x01a\x02bc\x02\x01"
+
+
+def test_a_type_that_a_migration_changed_is_refused_once_and_then_known(
+    store: ClickHouseStore,
+) -> None:
+    table = "sealtrail.changed"
+    store.command(f"CREATE TABLE {table} (name String, number UInt64) ENGINE = Memory")
+    try:
+        store.insert("changed", ("number", "name"), [(2**63, "a")], "one")
+        store.command(f"DROP TABLE {table}")
+        # 0 and 1 as 16 bytes: without types four numbers would be read from it.
+        store.command(f"CREATE TABLE {table} (name String, number UInt16) ENGINE = Memory")
+        with pytest.raises(StoreRefused, match="number"):
+            store.insert("changed", ("number", "name"), [(0, ""), (1, "")], "two")
+        store.insert("changed", ("number", "name"), [(0, ""), (1, "b")], "three")
+        assert store.query("SELECT number, name FROM changed") == [(0, ""), (1, "b")]
+    finally:
+        store.command(f"DROP TABLE IF EXISTS {table}")

@@ -1,6 +1,6 @@
 """A partition's rows go to its shard and are read from there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -30,7 +30,10 @@ class Notes:
     def insert(self, table: str, columns: Sequence[str], rows: Any, token: str) -> None:
         self.told.append(("insert", table, list(rows), token))
 
-    def insert_packed(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+    def insert_packed(
+        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
+    ) -> None:
+        assert columns == {"child": "UInt64"}
         self.told.append(("packed", table, rows, token))
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
@@ -95,7 +98,7 @@ def test_rows_with_a_partition_go_to_its_shard_and_questions_to_all():
     store = ShardedStore(shards, reading)
     store.insert("findings", ("code", "partition"), [("GAP", 0), ("GAP", 1), ("GAP", 2)], "t")
     store.insert("migrations", ("version",), [(1,)], "u")
-    store.insert_packed("link_verdicts", ("child", "verdict"), b"packed", "v")
+    store.insert_packed("link_verdicts", {"child": "UInt64"}, b"packed", "v")
     store.query("SELECT 1")
     store.command("SELECT 2")
     assert shards[0].told == [
