@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # What proves an event and is not the event: hashes and salt of each, statements and signatures of
 # its batch. (The event's own bytes are in payloads as well, so that all of it can be checked.)
 _EVIDENCE = (("events", "leaf_hash"), ("events", "salt"))
+# The engine knows sizes of columns of wide parts alone, so that tables are merged before.
 _COLUMNS = """
     SELECT table, column, sum(column_data_compressed_bytes) AS at_rest
     FROM system.parts_columns

@@ -64,6 +64,12 @@ INSERT_SETTINGS: dict[str, Any] = {
     # (17 against 7 us an event) and changes nothing.
     "optimize_on_insert": 0,
 }
+# The types before packed rows are the names that people read, and must be those of the table.
+PACKED_SETTINGS: dict[str, Any] = INSERT_SETTINGS | {
+    "input_format_with_names_use_header": 1,
+    "input_format_with_types_use_header": 1,
+    "input_format_binary_decode_types_in_binary_format": 0,
+}
 AVRO_SETTINGS: dict[str, Any] = INSERT_SETTINGS | {
     # The boundary check counts rows: one thread, one block, in the order of the container.
     "max_threads": 1,
@@ -236,13 +242,13 @@ class ClickHouseStore:
         """See Store.insert."""
         if not rows:
             return
-        types = {name: self._column_types(table)[name] for name in columns}
+        types = self._column_types(table, columns)
         known = row_binary.packers(list(types.values()))
 
         def run(client: Client) -> None:
             if known is not None:
                 parts = row_binary.parts(known, rows)
-                self._send(client, self._binary(table, types), parts, INSERT_SETTINGS, token)
+                self._send(client, self._binary(table, types), parts, PACKED_SETTINGS, token)
                 return
             client.insert(
                 table,
@@ -266,7 +272,7 @@ class ClickHouseStore:
         """See Store.insert_packed."""
         if rows:
             head = self._binary(table, columns)
-            self._call(lambda client: self._send(client, head, [rows], INSERT_SETTINGS, token))
+            self._call(lambda client: self._send(client, head, [rows], PACKED_SETTINGS, token))
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""
@@ -307,8 +313,10 @@ class ClickHouseStore:
             self._client.close()
             self._client = None
 
-    def _column_types(self, table: str) -> dict[str, str]:
-        if table not in self._types:
+    def _column_types(self, table: str, columns: Sequence[str]) -> dict[str, str]:
+        # Another thread may drop what is known while this one looks.
+        found = self._types.get(table)
+        if found is None:
             rows = self.query(
                 "SELECT name, type FROM system.columns"
                 " WHERE database = {d:String} AND table = {t:String}",
@@ -316,8 +324,12 @@ class ClickHouseStore:
             )
             if not rows:
                 raise StoreRefused(f"table {self.database}.{table} does not exist", code=60)
-            self._types[table] = dict(rows)
-        return self._types[table]
+            found = self._types[table] = dict(rows)
+        try:
+            return {name: found[name] for name in columns}
+        except KeyError as error:
+            detail = f"table {self.database}.{table} has no column {error}"
+            raise StoreRefused(detail, code=16) from None
 
     def _call(self, run: Callable[[Client], T]) -> T:
         try:

@@ -55,8 +55,8 @@ def run(settings: LocalSettings) -> None:
 def _keep_buffers() -> None:
     """Have glibc keep what a body's chunks were read into (mallopt(3)).
 
-    A chunk has 256 kB. By default such memory goes back to the kernel each time and comes anew,
-    page by page: half of what it costs to receive a body.
+    A chunk has 256 kB. By default such memory goes back to the kernel again and again and comes
+    anew, page by page: half of what it costs to receive a body.
     """
     # Another C library has no such function, and other ways.
     with contextlib.suppress(AttributeError, OSError):
