@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging.config
 import os
 import secrets
@@ -11,7 +10,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from sealtrail import connections
+from sealtrail import allocator, connections
 from sealtrail.errors import ConfigurationError, ContractError, UnavailableError
 from sealtrail.identity import WORKER
 from sealtrail.records import Directory, TrustRoot
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from sealtrail_processor.store.client import Store
 
 log = logging.getLogger(__name__)
-
-# malloc.h of glibc.
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
 def now_us() -> int:
@@ -183,19 +179,6 @@ def run(change: Callable[[Outside], Outside] | None = None) -> None:
     run_with(settings, change)
 
 
-def _return_memory() -> None:
-    """Have glibc give the buffers of a flush back when they are freed (mallopt(3)).
-
-    By itself it raises its bound for mapped blocks to what was freed last, up to 32 MB, and keeps
-    what lies below in heaps of each thread: 60 MB of a worker under load, which nobody used.
-    """
-    # Another C library has no such function, and other ways.
-    with suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 2**20)
-        mallopt(_M_ARENA_MAX, 2)
-
-
 def _leave(*_: object) -> None:
     """Asked to stop before Faust listens: nothing is under way that could be lost."""
     os._exit(0)
@@ -205,7 +188,10 @@ def run_with(settings: WorkerSettings, change: Callable[[Outside], Outside] | No
     """As `run`, with settings at hand."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    _return_memory()
+    # The buffers of a flush go back when they are freed. By itself glibc raises its bound for
+    # mapped blocks to what was freed last, up to 32 MB, and keeps what lies below in heaps of each
+    # thread: 60 MB of a worker under load, which nobody used.
+    allocator.tune(mmap_threshold=1 << 20, arenas=2)
     config = logs.config(settings.log_format, settings.log_level)
     logging.config.dictConfig(config)
     outside = connect(settings)

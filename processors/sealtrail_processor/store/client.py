@@ -256,7 +256,7 @@ class ClickHouseStore:
                 column_names=list(types),
                 database=self.database,
                 column_type_names=list(types.values()),
-                settings=INSERT_SETTINGS | self._settings | {"insert_deduplication_token": token},
+                settings=self._with_token(INSERT_SETTINGS, token),
             )
 
         try:
@@ -283,6 +283,9 @@ class ClickHouseStore:
         statement = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT "
         return f"{statement}{row_binary.FORMAT}\n".encode() + row_binary.header(columns)
 
+    def _with_token(self, settings: Mapping[str, Any], token: str) -> dict[str, Any]:
+        return {**settings, **self._settings, "insert_deduplication_token": token}
+
     def _send(
         self,
         client: Client,
@@ -300,7 +303,7 @@ class ClickHouseStore:
         client.raw_insert(
             "",
             insert_block=block,
-            settings={**settings, **self._settings, "insert_deduplication_token": token},
+            settings=self._with_token(settings, token),
         )
 
     def command(self, sql: str) -> None:
