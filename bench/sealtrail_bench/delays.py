@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from sealtrail_bench.rig import Rig
 
 EVENTS = 256
-# Looking more often would be a load of its own.
-LOOK_S = 0.03
+# Delays look longer by up to this. Looking more often would be a load of its own: a look takes the
+# store some 7 ms.
+LOOK_S = 0.1
 WARM_S = 3.0
 
 

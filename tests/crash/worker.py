@@ -28,6 +28,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from sealtrail_processor.judging import judge
 from sealtrail_processor.kafka.publisher import KafkaPublisher
 from sealtrail_processor.pipeline import wiring
+from sealtrail_processor.pipeline.marks import at_once
 from sealtrail_processor.store.sink import ClickHouseSink
 
 POINTS = ("before-events", "after-events", "between-tables", "before-commit", "after-commit")
@@ -163,7 +164,8 @@ def main(args: list[str]) -> None:
 
     def crashing(outside: Any) -> Any:
         store = CrashingStore(outside.store, point, marker)
-        return dataclasses.replace(outside, sink=ClickHouseSink(store, secrets.randbits))
+        sink = ClickHouseSink(store, secrets.randbits, at_once=at_once(outside.marks.own))
+        return dataclasses.replace(outside, sink=sink)
 
     wiring.run(crashing)
 

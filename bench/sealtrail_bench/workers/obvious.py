@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import clickhouse_connect
 import faust
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from sealtrail import avro
+from sealtrail import avro, connections
 from sealtrail.settings import load
 from sealtrail_processor.reporting import logs
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.store.opening import open_store
+from sealtrail_processor.store.client import INSERT_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,18 @@ def row(value: bytes, partition: int, offset: int, key: Ed25519PublicKey) -> tup
 
 def build(settings: WorkerSettings, key: Ed25519PublicKey) -> faust.App:
     """The application."""
-    store = open_store(settings)
+    store = clickhouse_connect.get_client(
+        **connections.store_address(settings.store_url),
+        username=settings.store_user,
+        password=settings.store_password.get_secret_value(),
+        database=settings.store_database,
+        autogenerate_session_id=False,
+        compress=False,
+    )
+    # Asked once: left to itself the driver asks for them at each insert.
+    found = store.query(f"SELECT name, type FROM system.columns WHERE table = '{TABLE}'")  # noqa: S608 - our own text
+    known = {str(name): str(kind) for name, kind in found.result_rows}
+    types = [known[name] for name in COLUMNS]
     datadir = settings.state_dir / "obvious"
     datadir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
@@ -117,7 +129,7 @@ def build(settings: WorkerSettings, key: Ed25519PublicKey) -> faust.App:
 
     async def collect(stream: Any) -> None:
         async for events in stream.noack().noack_take(1000, within=0.2):
-            _insert(store, events, key)
+            _insert(store, types, events, key)
             for event in events:
                 await stream.ack(event)
 
@@ -125,11 +137,18 @@ def build(settings: WorkerSettings, key: Ed25519PublicKey) -> faust.App:
     return app
 
 
-def _insert(store: Any, events: Sequence[Any], key: Ed25519PublicKey) -> None:
+def _insert(store: Any, types: Sequence[str], events: Sequence[Any], key: Ed25519PublicKey) -> None:
     messages = [event.message for event in events]
     rows = [row(m.value, m.partition, m.offset, key) for m in messages]
     places = [(m.partition, m.offset) for m in messages]
-    store.insert(TABLE, COLUMNS, rows, f"{TABLE}/{places[0]}/{places[-1]}/{len(places)}")
+    token = f"{TABLE}/{places[0]}/{places[-1]}/{len(places)}"
+    store.insert(
+        TABLE,
+        rows,
+        column_names=COLUMNS,
+        column_type_names=types,
+        settings=INSERT_SETTINGS | {"insert_deduplication_token": token},
+    )
 
 
 def main() -> None:

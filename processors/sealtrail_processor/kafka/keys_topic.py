@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from sealtrail import connections
 from sealtrail.errors import UnavailableError
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 class KeysTopic:
-    """Reads a topic from its start and can tell when it is at the end."""
+    """Reads a topic from its start and can tell when it is at the end.
+
+    Where the end is, is asked before each flush, while nothing is being fetched: a broker answers
+    on one connection in order, so that the question would wait until a fetch that finds nothing has
+    waited, a twentieth of a second on average.
+    """
 
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
         self.topic = topic
@@ -36,6 +41,8 @@ class KeysTopic:
                 "group.id": f"sealtrail-{self.topic}-reader",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                # Compaction and control records leave offsets that no message fills.
+                "enable.partition.eof": True,
                 "fetch.wait.max.ms": 100,
             },
             logger=rdkafka,
@@ -44,7 +51,6 @@ class KeysTopic:
     def _renew(self) -> None:
         if self._watched.changed():
             fresh = self._open()
-            fresh.assign([TopicPartition(self.topic, p, at) for p, at in self._next.items()])
             self._consumer.close()
             self._consumer = fresh
 
@@ -57,16 +63,28 @@ class KeysTopic:
         try:
             self._renew()
             ends = self._ends()
-            found: list[tuple[int, RawMessage]] = []
-            deadline = time.monotonic() + TIMEOUT_S
-            while any(self._next[p] < end for p, end in ends.items()):
+            behind = {p: end for p, end in ends.items() if self._next[p] < end}
+            return self._read(behind) if behind else []
+        except KafkaException as error:
+            raise UnavailableError(f"{self.topic} cannot be read: {error.args[0]}") from None
+
+    def _read(self, ends: Mapping[int, int]) -> list[tuple[int, RawMessage]]:
+        found: list[tuple[int, RawMessage]] = []
+        # Taken over at the end: what an error interrupts is read once more.
+        reached = {number: self._next[number] for number in ends}
+        deadline = time.monotonic() + TIMEOUT_S
+        self._consumer.assign([TopicPartition(self.topic, n, at) for n, at in reached.items()])
+        try:
+            while any(reached[number] < end for number, end in ends.items()):
                 if time.monotonic() > deadline:
                     raise UnavailableError(f"{self.topic} cannot be read to its end")
                 for message in self._consumer.consume(500, timeout=0.2):
-                    found += self._take(message)
-                self._skip_holes(ends)
-        except KafkaException as error:
-            raise UnavailableError(f"{self.topic} cannot be read: {error.args[0]}") from None
+                    number, after, raw = _read_one(message)
+                    reached[number] = max(reached[number], after)
+                    found += [(number, raw)] if raw is not None else []
+        finally:
+            self._consumer.unassign()
+        self._next |= reached
         return found
 
     def _ends(self) -> dict[int, int]:
@@ -76,12 +94,7 @@ class KeysTopic:
             if found.error is not None or not found.partitions:
                 # Nothing was ever published there; the next call looks again.
                 return {}
-            assigned = []
-            for number in found.partitions:
-                low, _ = self._watermarks(number)
-                self._next[number] = low
-                assigned.append(TopicPartition(self.topic, number, low))
-            self._consumer.assign(assigned)
+            self._next = {number: self._watermarks(number)[0] for number in found.partitions}
         return {number: self._watermarks(number)[1] for number in self._next}
 
     def _watermarks(self, number: int) -> tuple[int, int]:
@@ -91,19 +104,20 @@ class KeysTopic:
             raise UnavailableError(f"{self.topic}[{number}] does not say where it ends")
         return int(found[0]), int(found[1])
 
-    def _take(self, message: Message) -> list[tuple[int, RawMessage]]:
-        if message.error() is not None:
-            raise KafkaException(message.error())
-        number = int(message.partition() or 0)
-        raw = raw_message(message)
-        self._next[number] = max(self._next[number], raw.offset + 1)
-        return [(number, raw)]
-
-    def _skip_holes(self, ends: Mapping[int, int]) -> None:
-        # Compaction and control records leave offsets that no message fills: the position knows.
-        for where in self._consumer.position([TopicPartition(self.topic, p) for p in ends]):
-            self._next[where.partition] = max(self._next[where.partition], where.offset)
-
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()
+
+
+def _read_one(message: Message) -> tuple[int, int, RawMessage | None]:
+    """Partition, the offset after it, and the message; None for what says that there is no more.
+
+    Raises:
+        KafkaException: it says something else.
+    """
+    number, offset, error = message.partition() or 0, message.offset() or 0, message.error()
+    if error is None:
+        return number, offset + 1, raw_message(message)
+    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+        return number, offset, None
+    raise KafkaException(error)

@@ -17,6 +17,7 @@ import mmap
 import os
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from sealtrail.errors import ConfigurationError, SealtrailError
@@ -239,6 +240,21 @@ class WaitingStore:
         """See Store.command."""
         with self._mark.waiting():
             self._store.command(sql)
+
+
+def at_once(mark: Mark) -> Callable[[Sequence[Callable[[], None]]], None]:
+    """Does inserts in a thread each, and waits for all with the mark saying so (see `sink`).
+
+    Args:
+        mark: of the thread that waits.
+    """
+
+    def run(inserts: Sequence[Callable[[], None]]) -> None:
+        with mark.waiting(), ThreadPoolExecutor(thread_name_prefix="insert") as threads:
+            for under_way in [threads.submit(insert) for insert in inserts]:
+                under_way.result()
+
+    return run
 
 
 @contextlib.contextmanager

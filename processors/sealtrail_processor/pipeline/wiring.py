@@ -21,7 +21,7 @@ from sealtrail_processor.kafka.beside import KafkaSide
 from sealtrail_processor.kafka.heads import HEADS_QUEUE, HEADS_TIMEOUT_S, KafkaHeads
 from sealtrail_processor.kafka.keys_topic import KeysTopic
 from sealtrail_processor.kafka.publisher import KafkaPublisher
-from sealtrail_processor.pipeline.marks import Marks, WaitingStore
+from sealtrail_processor.pipeline.marks import Marks, WaitingStore, at_once
 from sealtrail_processor.pipeline.steady_clock import SteadyClock
 from sealtrail_processor.pipeline.worker import Outside, Worker
 from sealtrail_processor.reporting import logs
@@ -113,11 +113,12 @@ def connect(settings: WorkerSettings) -> Outside:
     marks = Marks(settings.state_dir / "worker" / "marks", settings.worker_id)
     # What the flush thread asks while it has messages in hand.
     marked = [WaitingStore(shard, marks.own) for shard in shards]
+    together = at_once(marks.own)
     replicated = bool(settings.store_cluster)
     return Outside(
         store,
         ShardedLedger([StoreLedger(shard, replicated=replicated) for shard in marked]),
-        ShardedSink([ClickHouseSink(shard, secrets.randbits) for shard in marked]),
+        ShardedSink([ClickHouseSink(s, secrets.randbits, at_once=together) for s in marked]),
         broker,
         keys,
         KafkaPublisher(config),

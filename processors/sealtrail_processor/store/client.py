@@ -243,21 +243,14 @@ class ClickHouseStore:
         if not rows:
             return
         types = self._column_types(table, columns)
-        known = row_binary.packers(list(types.values()))
+        try:
+            pack = row_binary.packers(tuple(types.values()))
+        except row_binary.UnknownTypeError as error:
+            raise StoreRefused(f"table {self.database}.{table}: {error}", code=0) from None
 
         def run(client: Client) -> None:
-            if known is not None:
-                parts = row_binary.parts(known, rows)
-                self._send(client, self._binary(table, types), parts, PACKED_SETTINGS, token)
-                return
-            client.insert(
-                table,
-                rows,
-                column_names=list(types),
-                database=self.database,
-                column_type_names=list(types.values()),
-                settings=self._with_token(INSERT_SETTINGS, token),
-            )
+            parts = row_binary.parts(pack, rows)
+            self._send(client, self._binary(table, types), parts, PACKED_SETTINGS, token)
 
         try:
             self._call(run)

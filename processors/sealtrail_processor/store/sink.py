@@ -5,7 +5,8 @@ Order, and why a crash between any two steps loses and doubles nothing:
      its SELECT. First, because only here can the engine still find a batch that holds other events
      than it says, and then nothing else of the flush may stand anywhere. Where several inserts are
      needed, all are tried on a table that keeps nothing first.
-(a1) dispositions, batches, payloads, findings, quarantine, heartbeats.
+(a1) dispositions, batches, payloads, findings, quarantine, heartbeats; in any order, and as the
+     caller likes at the same time: of each the store waits for its disk.
 (b)  the commit. Readers see only what lies at or below it: what a crash left of (a) is invisible,
      and the flush that is done again, with these boundaries or others, writes identical rows that
      replace them.
@@ -14,6 +15,7 @@ Order, and why a crash between any two steps loses and doubles nothing:
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import TYPE_CHECKING
 
 import fastavro
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from sealtrail_processor.store.client import Store
     from sealtrail_processor.store.container import Accepted
 
+    Inserts = Sequence[Callable[[], None]]
+
 # ClickHouse's error codes that hostile bytes can bring about: CANNOT_PARSE_TEXT, BAD_ARGUMENTS,
 # ATTEMPT_TO_READ_AFTER_EOF, CANNOT_READ_ALL_DATA, ARGUMENT_OUT_OF_BOUND, CANNOT_PARSE_NUMBER,
 # INCORRECT_DATA, TOO_LARGE_ARRAY_SIZE, TOO_LARGE_STRING_SIZE, CANNOT_ALLOCATE_MEMORY,
@@ -42,6 +46,12 @@ DATA_CODES = frozenset(
 _PAYLOAD_BYTES = 64 * 1024 * 1024
 
 
+def one_by_one(inserts: Inserts) -> None:
+    """Do inserts in turn."""
+    for insert in inserts:
+        insert()
+
+
 class ClickHouseSink:
     """Writes flushes to a store.
 
@@ -49,6 +59,8 @@ class ClickHouseSink:
         store: where to.
         randbits: gives that many random bits, unpredictable (secrets.randbits).
         max_rows, max_bytes: bounds of one insert of events.
+        at_once: does inserts that need not wait for one another; on return, or when it raises what
+            one of them raised, none is under way.
     """
 
     def __init__(
@@ -58,9 +70,11 @@ class ClickHouseSink:
         *,
         max_rows: int = container.MAX_ROWS,
         max_bytes: int = container.MAX_BYTES,
+        at_once: Callable[[Inserts], None] = one_by_one,
     ) -> None:
         self._store = store
         self._randbits = randbits
+        self._at_once = at_once
         self._max_rows, self._max_bytes = max_rows, max_bytes
 
     def write(self, flush: Flush) -> None:
@@ -119,9 +133,13 @@ class ClickHouseSink:
         """Everything but the events, then the commits."""
         became = [rows.dispositions(flush) for flush in flushes]
         content = rows.content(flushes, became).hex()
-        for table in rows.tables(flushes, became):  # (a1)
-            for number, part in enumerate(_split(table)):
-                self._insert(part, f"{content}/{number}")
+        self._at_once(  # (a1)
+            [
+                partial(self._insert, part, f"{content}/{number}")
+                for table in rows.tables(flushes, became)
+                for number, part in enumerate(_split(table))
+            ]
+        )
         self._insert(rows.commits(flushes, became), content)  # (b)
 
     def write_events(self, flush: Flush) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -19,7 +20,14 @@ from sealtrail.errors import ConfigurationError, UnavailableError
 from sealtrail.findings import Disposition
 from sealtrail_processor.judging.model import Flush, Judged, Log
 from sealtrail_processor.judging.suspicion import ALONE, FEW, Death, Phase, Suspicion
-from sealtrail_processor.pipeline.marks import PAGE, Mark, Marks, WaitingStore, read_mark
+from sealtrail_processor.pipeline.marks import (
+    PAGE,
+    Mark,
+    Marks,
+    WaitingStore,
+    at_once,
+    read_mark,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,6 +191,28 @@ def test_the_store_is_waited_for_in_a_phase_of_its_own() -> None:
         other.submit(store.query, "SELECT 1").result()
     assert phases.pop() == Phase.WORK
     assert phases == [Phase.WAIT] * 4 + [Phase.IDLE]
+
+
+def test_inserts_at_once_are_waited_for_and_all_have_ended_when_one_fails() -> None:
+    page = bytearray(PAGE)
+    mark, together, ended = Mark(page), Barrier(2, timeout=20), []
+
+    def fails() -> None:
+        together.wait()
+        raise UnavailableError("the store is away")
+
+    def slow() -> None:
+        together.wait()
+        time.sleep(0.1)
+        ended.append([d.phase for d in read_mark(bytes(page), "w")])
+
+    with mark.working(LOG, 3, 4):
+        with pytest.raises(UnavailableError, match="away"):
+            at_once(mark)([fails, slow])
+        # By the mark of the thread that waits: who dies meanwhile was killed, by no message.
+        assert ended == [["WAIT"]]
+        assert [d.phase for d in read_mark(bytes(page), "w")] == ["WORK"]
+    at_once(mark)([])
 
 
 def test_deaths_from_outside_never_condemn() -> None:

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 
 from sealtrail.errors import UnavailableError
 from sealtrail_processor.judging.ports import Outgoing, Unreadable
+from sealtrail_processor.kafka import keys_topic
 from sealtrail_processor.kafka.beside import KafkaSide
 from sealtrail_processor.kafka.heads import KafkaHeads
 from sealtrail_processor.kafka.keys_topic import KeysTopic
@@ -47,6 +48,29 @@ def test_what_is_published_is_read_to_the_end(config: dict[str, str], topic: str
         assert publisher.close(10) == 0
         [(number, message)] = reader.read_to_end()
         assert (number, message.offset, message.key, message.value) == (0, 700, None, None)
+
+
+def test_what_an_error_interrupts_is_read_once_more(
+    config: dict[str, str], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = [Outgoing(topic, b"k", b"%d" % n, (), n % 2) for n in range(20)]
+    KafkaPublisher(config).publish(sent, 10)
+    whole, read = keys_topic._read_one, 0
+
+    def broken(message: Any) -> Any:
+        nonlocal read
+        read += 1
+        if read == 7:
+            raise KafkaException("a broker went away")
+        return whole(message)
+
+    with closing(KeysTopic(config, topic)) as reader:
+        monkeypatch.setattr(keys_topic, "_read_one", broken)
+        with pytest.raises(UnavailableError, match="went away"):
+            reader.read_to_end()
+        found = reader.read_to_end()
+        assert sorted(m.value or b"" for _, m in found) == sorted(m.value or b"" for m in sent)
+        assert reader.read_to_end() == []
 
 
 def test_watermarks_and_single_reads(config: dict[str, str], topic: str) -> None:
