@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.model import RawMessage
 
 
+# Messages of one question to librdkafka.
+MOST = 500
+
+
 class KeysTopic:
     """Reads a topic from its start and can tell when it is at the end.
 
@@ -75,10 +79,12 @@ class KeysTopic:
         deadline = time.monotonic() + TIMEOUT_S
         self._consumer.assign([TopicPartition(self.topic, n, at) for n, at in reached.items()])
         try:
-            while any(reached[number] < end for number, end in ends.items()):
+            # No more than there are: else it would wait for others.
+            while left := sum(max(end - reached[n], 0) for n, end in ends.items()):
                 if time.monotonic() > deadline:
                     raise UnavailableError(f"{self.topic} cannot be read to its end")
-                for message in self._consumer.consume(500, timeout=0.2):
+                for message in self._consumer.consume(min(left, MOST), timeout=0.2):
+                    deadline = time.monotonic() + TIMEOUT_S
                     number, after, raw = _read_one(message)
                     reached[number] = max(reached[number], after)
                     found += [(number, raw)] if raw is not None else []
@@ -95,7 +101,12 @@ class KeysTopic:
                 # Nothing was ever published there; the next call looks again.
                 return {}
             self._next = {number: self._watermarks(number)[0] for number in found.partitions}
-        return {number: self._watermarks(number)[1] for number in self._next}
+        ends: dict[int, int] = {}
+        for number, at in self._next.items():
+            low, ends[number] = self._watermarks(number)
+            # Made again, or cut off: what it has now was not read.
+            self._next[number] = at if at <= ends[number] else low
+        return ends
 
     def _watermarks(self, number: int) -> tuple[int, int]:
         where = TopicPartition(self.topic, number)

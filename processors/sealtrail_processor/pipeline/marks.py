@@ -26,6 +26,7 @@ from sealtrail_processor.judging.suspicion import SHARED, Death, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
     from typing import Any, Self
@@ -250,9 +251,20 @@ def at_once(mark: Mark) -> Callable[[Sequence[Callable[[], None]]], None]:
     """
 
     def run(inserts: Sequence[Callable[[], None]]) -> None:
+        under_way: list[Future[None]] = []
         with mark.waiting(), ThreadPoolExecutor(thread_name_prefix="insert") as threads:
-            for under_way in [threads.submit(insert) for insert in inserts]:
-                under_way.result()
+            for insert in inserts:
+                try:
+                    under_way.append(threads.submit(insert))
+                except RuntimeError:
+                    # No more threads: the process ends, and what is under way may end with it.
+                    insert()
+            try:
+                for one in under_way:
+                    one.result()
+            finally:
+                # An error holds this frame, and the frame what was to be inserted.
+                under_way.clear()
 
     return run
 

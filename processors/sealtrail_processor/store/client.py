@@ -243,17 +243,16 @@ class ClickHouseStore:
         if not rows:
             return
         types = self._column_types(table, columns)
-        try:
-            pack = row_binary.packers(tuple(types.values()))
-        except row_binary.UnknownTypeError as error:
-            raise StoreRefused(f"table {self.database}.{table}: {error}", code=0) from None
 
         def run(client: Client) -> None:
-            parts = row_binary.parts(pack, rows)
+            parts = row_binary.parts(row_binary.packers(tuple(types.values())), rows)
             self._send(client, self._binary(table, types), parts, PACKED_SETTINGS, token)
 
         try:
             self._call(run)
+        except row_binary.UnknownTypeError as error:
+            self._types.pop(table, None)
+            raise StoreRefused(f"table {self.database}.{table}: {error}", code=0) from None
         except StoreRefused:
             # A migration may have changed a type since it was asked for.
             self._types.pop(table, None)

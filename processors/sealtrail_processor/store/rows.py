@@ -144,7 +144,9 @@ def dispositions(flush: Flush) -> list[Row]:
 
 
 def tables(flushes: Sequence[Flush], became: Sequence[list[Row]]) -> list[Table]:
-    """All rows of flushes but their events and commits; tables without rows are left out.
+    """All rows of flushes but their events and commits, dispositions first.
+
+    Tables without rows are left out.
 
     Args:
         flushes: what was judged.

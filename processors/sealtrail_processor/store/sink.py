@@ -5,8 +5,9 @@ Order, and why a crash between any two steps loses and doubles nothing:
      its SELECT. First, because only here can the engine still find a batch that holds other events
      than it says, and then nothing else of the flush may stand anywhere. Where several inserts are
      needed, all are tried on a table that keeps nothing first.
-(a1) dispositions, batches, payloads, findings, quarantine, heartbeats; in any order, and as the
-     caller likes at the same time: of each the store waits for its disk.
+(a1) dispositions: of a message without events they say that something of it may stand (`holds`).
+     Then batches, payloads, findings, quarantine, heartbeats, in any order, and as the caller likes
+     at the same time: of each the store waits for its disk.
 (b)  the commit. Readers see only what lies at or below it: what a crash left of (a) is invisible,
      and the flush that is done again, with these boundaries or others, writes identical rows that
      replace them.
@@ -133,13 +134,13 @@ class ClickHouseSink:
         """Everything but the events, then the commits."""
         became = [rows.dispositions(flush) for flush in flushes]
         content = rows.content(flushes, became).hex()
-        self._at_once(  # (a1)
-            [
-                partial(self._insert, part, f"{content}/{number}")
-                for table in rows.tables(flushes, became)
-                for number, part in enumerate(_split(table))
-            ]
-        )
+        inserts = [
+            partial(self._insert, part, f"{content}/{number}")
+            for table in rows.tables(flushes, became)
+            for number, part in enumerate(_split(table))
+        ]
+        one_by_one(inserts[:1])  # (a1)
+        self._at_once(inserts[1:])
         self._insert(rows.commits(flushes, became), content)  # (b)
 
     def write_events(self, flush: Flush) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,16 @@ def test_inserts_at_once_are_waited_for_and_all_have_ended_when_one_fails() -> N
         assert ended == [["WAIT"]]
         assert [d.phase for d in read_mark(bytes(page), "w")] == ["WORK"]
     at_once(mark)([])
+
+
+def test_inserts_go_on_in_turn_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def submit(*_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    done: list[int] = []
+    at_once(Mark(bytearray(PAGE)))([partial(done.append, n) for n in range(3)])
+    assert done == [0, 1, 2]
 
 
 def test_deaths_from_outside_never_condemn() -> None:

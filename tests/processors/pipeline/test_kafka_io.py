@@ -73,6 +73,18 @@ def test_what_an_error_interrupts_is_read_once_more(
         assert reader.read_to_end() == []
 
 
+def test_a_topic_that_was_cut_off_is_read_from_its_start(
+    config: dict[str, str], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    KafkaPublisher(config).publish([Outgoing(topic, b"k", b"%d" % n, (), 0) for n in range(3)], 10)
+    with closing(KeysTopic(config, topic)) as reader:
+        assert len(reader.read_to_end()) == 3
+        # As it is for a reader of the topic before, which was longer.
+        monkeypatch.setitem(reader._next, 0, 7)
+        assert [m.value for _, m in reader.read_to_end()] == [b"0", b"1", b"2"]
+        assert reader.read_to_end() == []
+
+
 def test_watermarks_and_single_reads(config: dict[str, str], topic: str) -> None:
     KafkaPublisher(config).publish([Outgoing(topic, b"k", b"v", (), 2)] * 3, 10)
     with closing(KafkaSide(config, "group")) as side:

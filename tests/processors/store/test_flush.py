@@ -19,7 +19,7 @@ from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, OneBy
 from sealtrail_processor.quarantine import held as quarantine
 from sealtrail_processor.store import rebuild
 from sealtrail_processor.store.client import ClickHouseStore, StoreUnavailable
-from sealtrail_processor.store.sink import ClickHouseSink
+from sealtrail_processor.store.sink import ClickHouseSink, one_by_one
 
 VIEWS = (
     "events",
@@ -280,6 +280,29 @@ class Dying:
 
     def insert_avro(self, *arguments: Any) -> None:
         self._step(lambda: self.store.insert_avro(*arguments))
+
+
+def test_what_is_written_at_once_finds_dispositions_and_no_commit(
+    store: ClickHouseStore, maker: Make
+) -> None:
+    m = maker()
+    flush = m.flush(m.accept(2))
+    stand: list[int] = []
+
+    def at_once(inserts: Any) -> None:
+        for table in ("events", "dispositions", "batches", "payloads", "commits"):
+            where = f"{table} WHERE log_id = {{log:String}}"
+            stand.append(
+                store.query(f"SELECT count() FROM {where}", {"log": flush.log.log_id})[0][0]
+            )
+        one_by_one(reversed(inserts))
+
+    ClickHouseSink(store, secrets.randbits, at_once=at_once).write(flush)
+    assert stand == [2, 1, 0, 0, 0]
+    assert store.query(
+        "SELECT count() FROM committed_events WHERE log_id = {log:String}",
+        {"log": flush.log.log_id},
+    ) == [(2,)]
 
 
 @pytest.mark.parametrize("after", [False, True])
