@@ -129,6 +129,6 @@ def _read_one(message: Message) -> tuple[int, int, RawMessage | None]:
     number, offset, error = message.partition() or 0, message.offset() or 0, message.error()
     if error is None:
         return number, offset + 1, raw_message(message)
-    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
+    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes begin so
         return number, offset, None
     raise KafkaException(error)

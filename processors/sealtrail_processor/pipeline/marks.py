@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from sealtrail_processor.judging.model import Flush
     from sealtrail_processor.store.client import Row, Store
+    from sealtrail_processor.store.sink import Inserts
 
 # A slot: phase (1 byte), count of ranges and lengths of two names, the names, the ranges.
 SLOTS, _SLOT = 64, 4096
@@ -243,14 +244,14 @@ class WaitingStore:
             self._store.command(sql)
 
 
-def at_once(mark: Mark) -> Callable[[Sequence[Callable[[], None]]], None]:
+def at_once(mark: Mark) -> Callable[[Inserts], None]:
     """Does inserts in a thread each, and waits for all with the mark saying so (see `sink`).
 
     Args:
         mark: of the thread that waits.
     """
 
-    def run(inserts: Sequence[Callable[[], None]]) -> None:
+    def run(inserts: Inserts) -> None:
         under_way: list[Future[None]] = []
         with mark.waiting(), ThreadPoolExecutor(thread_name_prefix="insert") as threads:
             for insert in inserts:

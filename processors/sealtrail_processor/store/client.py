@@ -275,9 +275,6 @@ class ClickHouseStore:
         statement = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT "
         return f"{statement}{row_binary.FORMAT}\n".encode() + row_binary.header(columns)
 
-    def _with_token(self, settings: Mapping[str, Any], token: str) -> dict[str, Any]:
-        return {**settings, **self._settings, "insert_deduplication_token": token}
-
     def _send(
         self,
         client: Client,
@@ -295,7 +292,7 @@ class ClickHouseStore:
         client.raw_insert(
             "",
             insert_block=block,
-            settings=self._with_token(settings, token),
+            settings={**settings, **self._settings, "insert_deduplication_token": token},
         )
 
     def command(self, sql: str) -> None:
