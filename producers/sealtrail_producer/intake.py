@@ -123,7 +123,9 @@ class Intake:
         if durable:
             pending.durable = True
             self._hurry = True
-        if durable or count in (1, self._batch_events) or self._bytes >= self._batch_bytes:
+        # Two comparisons: with a tuple, which is made each time, an emit() takes 0.1 us more.
+        wakes = count == 1 or count == self._batch_events  # noqa: PLR1714 - as said
+        if wakes or durable or self._bytes >= self._batch_bytes:
             self.condition.notify_all()
         return pending
 
@@ -185,18 +187,14 @@ class Intake:
             self.condition.notify_all()
 
 
-def estimate(event: ProvenanceEvent, counted: int) -> int:
-    """Roughly the bytes of an event, without encoding it; never less than its characters.
+def rare_size(event: ProvenanceEvent) -> int:
+    """Roughly the bytes of what few events have, without encoding; never less than its characters.
 
-    Args:
-        event: the event.
-        counted: bytes of its entities and attributes: counted as they were checked.
+    What each has (activity, actor, entities, attributes) is counted as it is checked.
     """
-    size = counted + 160 + len(event.activity) + len(event.actor.id) + 60 * len(event.parents)
+    size = 60 * len(event.parents) + 34 * len(event.commitments)
     for personal in event.protected:
         size += 40 + len(personal.ciphertext)
-    if event.commitments:
-        size += 34 * len(event.commitments)
     if event.policy is not None:
         size += len(event.policy)
     if event.code is not None:

@@ -15,14 +15,20 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import ConfigurationError, SealtrailError
-from sealtrail.event import Actor, EventType, Importance, ProvenanceEvent
+from sealtrail.event import (
+    MAX_ATTRIBUTES,
+    Actor,
+    EventType,
+    Importance,
+    ProvenanceEvent,
+)
 from sealtrail.settings import load
 from sealtrail_producer import build
 from sealtrail_producer.core import Core
 from sealtrail_producer.errors import TrailClosedError
-from sealtrail_producer.intake import estimate
+from sealtrail_producer.intake import rare_size
 from sealtrail_producer.keyring import Keyring
-from sealtrail_producer.pending import Receipt
+from sealtrail_producer.pending import Receipt, SampledOut
 from sealtrail_producer.ports import Ports, SystemClock
 from sealtrail_producer.settings import ProducerSettings
 
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SALT_POOL = 4096
+# Bytes of an event without anything in it, roughly.
+SMALLEST = 160
 
 
 class Trail:
@@ -82,6 +90,7 @@ class Trail:
         self._random = random.Random(ports.entropy(16))  # noqa: S311 - for sampling
         self._salts: list[bytes] = []
         self._actor = Actor(producer)
+        self._now_us = ports.clock.now_us
         self._core: Core | None = self._open()
         _trails.add(self)
 
@@ -241,20 +250,28 @@ class Trail:
             importance = build.choice(Importance, importance, "importance")
         causes = build.parent_refs(parents) if parents != () else ()
         if importance is Importance.AUXILIARY and self._sampled_out(core):
-            return Receipt(None, causes)
+            return SampledOut(causes)
         if type(event_type) is not EventType:
             event_type = build.choice(EventType, event_type, "event_type")
         used, used_bytes = build.entities(inputs, "inputs") if inputs != () else ((), 0)
         made, made_bytes = build.entities(outputs, "outputs") if outputs != () else ((), 0)
         details, details_bytes = build.attribute_map(attributes) if attributes else ({}, 0)
-        now_us = self._ports.clock.now_us()
+        who = self._actor if actor is None else build.who(actor)
+        if type(activity) is not str:
+            activity = build.text(activity, "activity")
+        now_us = self._now_us()
+        try:
+            # No lock: taking one out of a list is atomic.
+            salt = self._salts.pop()
+        except IndexError:
+            salt = self._salt()
         # By position, as in the record: names would cost a microsecond.
         event = ProvenanceEvent(
             now_us if occurred_at is None else build.micros(occurred_at),
-            self._salt(),
+            salt,
             event_type,
-            activity if type(activity) is str else build.text(activity, "activity"),
-            self._actor if actor is None else build.who(actor),
+            activity,
+            who,
             causes,
             importance,
             None if run_id is None else build.run(run_id),
@@ -269,9 +286,21 @@ class Trail:
             build.protected_values(protected) if protected != () else (),
             build.digests(commitments, "commitments") if commitments != () else (),
         )
-        event.check()
-        size = estimate(event, used_bytes + made_bytes + details_bytes)
-        return Receipt(core.add(event, size, now_us, durable))
+        size = SMALLEST + used_bytes + made_bytes + details_bytes + len(activity) + len(who.id)
+        # Most events have little, nothing rare and our own time: no cap can be exceeded.
+        if (
+            causes
+            or occurred_at is not None
+            or code is not None
+            or policy is not None
+            or who.on_behalf_of is not None
+            or event.protected
+            or event.commitments
+            or len(used) + len(made) + len(details) > MAX_ATTRIBUTES
+        ):
+            event.check()
+            size += rare_size(event)
+        return core.add(event, size, now_us, durable)
 
     def _sampled_out(self, core: Core) -> bool:
         """Decided before a sequence number is taken; the count of what is left out is signed."""
@@ -283,14 +312,10 @@ class Trail:
         return False
 
     def _salt(self) -> bytes:
-        # No lock: taking one out of a list is atomic, and two threads that fill it at once do no
-        # harm.
-        try:
-            return self._salts.pop()
-        except IndexError:
-            pool = self._ports.entropy(SALT_POOL)
-            self._salts += [pool[at : at + 16] for at in range(16, SALT_POOL, 16)]
-            return pool[:16]
+        """Fill the pool. No lock: two threads that do so at once do no harm."""
+        pool = self._ports.entropy(SALT_POOL)
+        self._salts += [pool[at : at + 16] for at in range(16, SALT_POOL, 16)]
+        return pool[:16]
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until the brokers have everything that was emitted before.

@@ -101,7 +101,7 @@ def test_both_variants_make_the_same_event_but_for_time_and_salt(tmp_path: Path)
         calls = emitting.variants(trail, signer)
         receipt: Any = calls["ours"](3)
         signed: Any = calls["signing_each"](3)
-        ours = avro.codec("ProvenanceEvent").decode(receipt._pending.encode())
+        ours = avro.codec("ProvenanceEvent").decode(receipt.encode())
     finally:
         trail.close()
     data = signed[SIGNATURE_BYTES:]
