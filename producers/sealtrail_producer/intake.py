@@ -123,9 +123,7 @@ class Intake:
         if durable:
             pending.durable = True
             self._hurry = True
-        # Two comparisons: with a tuple, which is made each time, an emit() takes 0.1 us more.
-        wakes = count == 1 or count == self._batch_events  # noqa: PLR1714 - as said
-        if wakes or durable or self._bytes >= self._batch_bytes:
+        if durable or count in (1, self._batch_events) or self._bytes >= self._batch_bytes:
             self.condition.notify_all()
         return pending
 
