@@ -10,7 +10,7 @@ from tests.attacks import proofs, tally
 from tests.attacks.forgeries import ATTACKS
 from tests.attacks.registry import ROWS
 from tests.catalogue import rows
-from tests.scenarios.scene import Expected, Sent
+from tests.scenarios.fates import Expected, Sent
 
 from sealtrail import merkle
 from sealtrail.findings import Code, Disposition

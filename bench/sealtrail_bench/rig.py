@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sealtrail.dsse import Signer
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 PRODUCER = "bench"
 S = TypeVar("S", bound=CommonSettings)

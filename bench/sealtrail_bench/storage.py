@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sealtrail.batch import SignedBatch, unframe
 
 if TYPE_CHECKING:
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 # What proves an event and is not the event: hashes and salt of each, statements and signatures of
 # its batch. (The event's own bytes are in payloads as well, so that all of it can be checked.)

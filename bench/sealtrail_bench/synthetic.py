@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 LOG = "synthetic"
 CHAIN = 1000

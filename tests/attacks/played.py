@@ -16,7 +16,8 @@ from sealtrail_audit.conservation.law import Report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.scenarios.scene import Scene, Sent
+    from tests.scenarios.fates import Sent
+    from tests.scenarios.scene import Scene
 
 ROUNDS = 8
 # A busy machine is no reason to fail.

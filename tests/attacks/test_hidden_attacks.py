@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.attacks.played import Played
-    from tests.scenarios.scene import Sent
+    from tests.scenarios.fates import Sent
 
 # -- each found and named -----------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.attacks.assets import make
 from tests.scenarios import conservation
-from tests.scenarios.scene import SEALTRAIL
+from tests.scenarios.stage import SEALTRAIL
 
 from sealtrail import ids
 

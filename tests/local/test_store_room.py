@@ -17,7 +17,8 @@ from sealtrail_local import stack as stack_module
 from sealtrail_local.settings import LocalSettings
 from sealtrail_local.store.errors import Refused
 from sealtrail_local.store.room import Room
-from sealtrail_processor.store.client import ClickHouseStore, StoreUnavailable
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.port import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,8 +23,8 @@ from sealtrail_local.certs import reload
 from sealtrail_local.certs.folder import Folder, now
 from sealtrail_local.settings import LocalSettings
 from sealtrail_processor.settings import WorkerSettings
-from sealtrail_processor.store.client import StoreUnavailable
 from sealtrail_processor.store.opening import open_store
+from sealtrail_processor.store.port import StoreUnavailable
 
 
 @pytest.fixture(scope="module")

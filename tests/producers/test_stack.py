@@ -231,12 +231,12 @@ def test_pacing_reads_the_group_through_kafka(
         group.close()
 
 
-def test_absent_brokers_are_a_clear_error(tmp_path: Path):
+def test_absent_brokers_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     properties = kafka.config(ProducerSettings(kafka_bootstrap="127.0.0.1:9"), "p") | {
         "message.timeout.ms": 500
     }
     transport = kafka.KafkaTransport({"socket.timeout.ms": 500, **properties})
-    kafka_metadata, kafka.METADATA_S = kafka.METADATA_S, 0.5
+    monkeypatch.setattr("sealtrail_producer.kafka.transport.METADATA_S", 0.5)
     try:
         with pytest.raises(UnavailableError, match="cannot be reached"):
             transport.partitions("x")
@@ -245,7 +245,6 @@ def test_absent_brokers_are_a_clear_error(tmp_path: Path):
                 "s", '"string"', "NONE"
             )
     finally:
-        kafka.METADATA_S = kafka_metadata
         transport.close()
 
 

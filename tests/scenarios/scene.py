@@ -6,27 +6,24 @@ hand is written down together with the fate that it must meet; all else must be 
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from confluent_kafka import Producer
 from tests.conftest import Stack, running_stack
-from tests.scenarios import clocks, conservation
+from tests.scenarios import conservation
 from tests.scenarios.chains import TOPIC, Chain, Made
+from tests.scenarios.fates import Expected, Sent, fate_of
+from tests.scenarios.stage import Stage
 
-from sealtrail import ids
 from sealtrail.event import EntityRef, EventType
-from sealtrail.findings import PARKED_CODES, Code, Disposition
+from sealtrail.findings import Code, Disposition
 from sealtrail.records import SignedRecord
 from sealtrail.settings import load
 from sealtrail_producer import Trail, keyring
@@ -34,7 +31,7 @@ from sealtrail_producer.authority import Authority, topic_key
 from sealtrail_producer.settings import ProducerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from confluent_kafka import KafkaError, Message
 
@@ -42,10 +39,8 @@ if TYPE_CHECKING:
     from sealtrail.event import ParentRef
     from sealtrail.records import Record
 
-NOTHING: dict[str, str] = {}
 NAMELESS = Path(__file__).with_name("nameless.py")
 BEHIND = Path(__file__).with_name("behind.py")
-SEALTRAIL = (sys.executable, "-c", "from sealtrail.cli import main; main()")
 SETTINGS = {
     "SEALTRAIL_GAP_SETTLE_S": "8",
     "SEALTRAIL_ORPHAN_WINDOW_S": "15",
@@ -61,47 +56,9 @@ SERVICES = (("orders", "a"), ("billing", "b"), ("shipping", "c"), ("vault", "d")
 
 
 @dataclass(slots=True)
-class Sent:
-    """A message that was sent by hand, and what must become of it.
-
-    code: of the refusal; events: how many of its events the store must hold.
-    """
-
-    attack: str
-    partition: int
-    disposition: Disposition
-    code: Code | None = None
-    events: int = 0
-    offset: int = -1
-    # Of a refusal that may bear one of several names, None among them for a duplicate.
-    allowed: frozenset[Code | None] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """A finding that must be made; sent None: by a timer, about no message."""
-
-    attack: str
-    code: Code
-    sent: Sent | None
-    partition: int
-    chain_id: bytes = bytes(32)
-    batch_seq: int = 0
-    event_id: bytes | None = None
-
-    @property
-    def key(self) -> tuple[str, int, int, str, int, str]:
-        """As `found` gives it: code, partition, offset, chain, batch, event."""
-        at = 0 if self.sent is None else self.sent.offset
-        event = "" if self.event_id is None else ids.text(self.event_id)
-        return self.code.value, self.partition, at, self.chain_id.hex(), self.batch_seq, event
-
-
-@dataclass(slots=True)
-class Scene:
+class Scene(Stage):
     """One run."""
 
-    stack: Stack
     sent: list[Sent] = field(default_factory=list)
     expected: list[Expected] = field(default_factory=list)
     emitted: dict[str, int] = field(default_factory=dict)
@@ -115,14 +72,10 @@ class Scene:
     kept: dict[str, Any] = field(default_factory=dict)
     # Of the attacks that choose.
     rng: random.Random = field(default_factory=lambda: random.Random(0))
-    _open: ExitStack = field(default_factory=ExitStack)
     _signers: dict[str, list[Signer]] = field(default_factory=dict)
     _trails: list[Trail] = field(default_factory=list)
     _last: dict[str, ParentRef] = field(default_factory=dict)
     _wire: Producer | None = None
-    _worker: subprocess.Popen[bytes] | None = None
-
-    # -- life -----------------------------------------------------------------
 
     @classmethod
     def begin(cls, *, real: bool = False, stack: Stack | None = None) -> Scene:
@@ -145,127 +98,10 @@ class Scene:
             scene._open = opened.pop_all()
             return scene
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         for trail in self._trails:
             trail.close(5)
-        self.stop_worker()
-        self._open.close()
-        clocks.sweep()
-
-    @property
-    def folder(self) -> Path:
-        """State folder of everything."""
-        return self.stack.state_dir
-
-    def call(
-        self, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 300
-    ) -> subprocess.CompletedProcess[str]:
-        """Run `sealtrail` to its end, whatever that is."""
-        return subprocess.run(
-            [*SEALTRAIL, *arguments],
-            env=self.stack.env | dict(env or {}),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-        )
-
-    def run(self, *arguments: str, codes: tuple[int, ...] = (0,), **more: Any) -> str:
-        """Run `sealtrail`; its standard output. More: as `call` takes it."""
-        done = self.call(*arguments, **more)
-        assert done.returncode in codes, f"{arguments}: {done.returncode}\n{done.stderr[-3000:]}"
-        return done.stdout
-
-    def ask(self, *arguments: str, codes: tuple[int, ...] = (0,), **more: Any) -> Any:
-        """Run `sealtrail ... --json`; its answer."""
-        said = self.run(*arguments, "--json", codes=codes, **more)
-        # Not splitlines: text in the answer may hold line ends of other alphabets.
-        return json.loads(said.strip().split("\n")[-1])
-
-    def worker_pid(self) -> int:
-        """Of the worker that runs."""
-        assert self._worker is not None
-        return self._worker.pid
-
-    def sql(self, query: str) -> list[dict[str, Any]]:
-        """What `sealtrail sql` answers."""
-        answer: list[dict[str, Any]] = self.ask("sql", query, "--limit", "0")
-        return answer
-
-    def start_worker(
-        self, command: Sequence[str] = (*SEALTRAIL, "worker"), env: Mapping[str, str] = NOTHING
-    ) -> None:
-        """Start `sealtrail worker`.
-
-        Args:
-            command: another program that runs one.
-            env: further variables.
-        """
-        with (self.folder / "worker.log").open("ab") as log:
-            self._worker = subprocess.Popen(
-                command, env=self.stack.env | dict(env), stdout=log, stderr=log
-            )
-
-    def outlive(self, command: Sequence[str], done: Callable[[], Any], timeout_s: float) -> int:
-        """Run a worker that dies, anew each time as a supervisor would, until something holds.
-
-        Returns:
-            How often it died.
-        """
-        end, deaths = time.monotonic() + timeout_s, 0
-        self.start_worker(command)
-        while not done():
-            assert time.monotonic() < end, f"{deaths} deaths and no end\n{self.log()}"
-            time.sleep(0.5)
-            if self._worker is not None and self._worker.poll() is not None:
-                deaths += 1
-                self.start_worker(command)
-        return deaths
-
-    def kill_worker(self) -> None:
-        """SIGKILL, and the files that it kept are gone."""
-        assert self._worker is not None
-        self._worker.kill()
-        self._worker.wait()
-        self._worker = None
-        shutil.rmtree(self.folder / "worker", ignore_errors=True)
-
-    def stop_worker(self) -> int | None:
-        """SIGTERM; its exit status."""
-        if self._worker is None:
-            return None
-        worker, self._worker = self._worker, None
-        worker.send_signal(signal.SIGTERM)
-        try:
-            return worker.wait(15)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            return worker.wait()
-
-    def log(self) -> str:
-        """The end of what the worker wrote."""
-        return (self.folder / "worker.log").read_text(errors="replace")[-5000:]
-
-    def wait(self, what: str, done: Callable[[], Any], timeout_s: float = 300) -> None:
-        """Wait until something holds."""
-        end = time.monotonic() + timeout_s
-        while not done():
-            alive = self._worker is not None and self._worker.poll() is None
-            assert alive, f"{what}: the worker ended\n{self.log()}"
-            assert time.monotonic() < end, f"{what}: not after {timeout_s} s\n{self.log()}"
-            time.sleep(1)
-
-    def count(self, condition: str) -> int:
-        """Committed messages whose fate fulfils a condition."""
-        query = f"SELECT count() AS n FROM sealtrail.committed_dispositions WHERE {condition}"
-        return int(self.sql(query)[0]["n"])
-
-    def drained(self) -> bool:
-        """Whether all that was sent is committed."""
-        return not conservation.behind(self.folder)
+        Stage.__exit__(self)
 
     def caught_up(self) -> bool:
         """Whether all that was sent by hand is committed, whatever others send meanwhile."""
@@ -420,7 +256,7 @@ class Scene:
 
     def refuse(self, value: bytes | None, partition: int, code: Code, **more: Any) -> Sent:
         """Send what must be quarantined or parked, with a finding about the message alone."""
-        sent = self.send(value, partition, _fate(code), code, **more)
+        sent = self.send(value, partition, fate_of(code), code, **more)
         self.expected.append(Expected(self.attack, code, sent, partition))
         return sent
 
@@ -437,7 +273,7 @@ class Scene:
             if code not in sent.allowed:
                 continue
             sent.code = code
-            sent.disposition = Disposition.DUPLICATE if code is None else _fate(code)
+            sent.disposition = Disposition.DUPLICATE if code is None else fate_of(code)
             if code is not None:
                 self.expected.append(Expected(sent.attack, code, sent, sent.partition))
 
@@ -491,8 +327,3 @@ class Scene:
         event = None if index is None else made.event_id(index)
         at = made.statement.partition
         self.expected.append(Expected(self.attack, code, sent, at, made.chain_id, number, event))
-
-
-def _fate(code: Code) -> Disposition:
-    """Where a refused message goes."""
-    return Disposition.PARKED if code in PARKED_CODES else Disposition.QUARANTINED

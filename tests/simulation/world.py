@@ -23,7 +23,7 @@ from tests.simulation.service import Service
 from tests.simulation.tape import Tape
 
 from sealtrail_processor.pipeline.holding import Holding
-from sealtrail_processor.store.client import StoreUnavailable
+from sealtrail_processor.store.port import StoreUnavailable
 from sealtrail_producer import Trail
 from sealtrail_producer.fakes import FakeClock, FakeRegistry
 from sealtrail_producer.ports import Ports

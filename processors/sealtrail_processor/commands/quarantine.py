@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sealtrail.control import Outcome
     from sealtrail.records import Directory
     from sealtrail_processor.quarantine.held import Entry, Held
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 COLUMNS = ("id", "arrival", "state", "code", "step", "bytes", "detail")
 # One act takes so many messages at most; the rest is left for another.

@@ -17,7 +17,7 @@ from sealtrail_processor.store import access, backup, migrate
 from sealtrail_processor.store.opening import layout, open_store
 
 if TYPE_CHECKING:
-    from sealtrail_processor.store.client import Row
+    from sealtrail_processor.store.port import Row
 
 _PARTS = """
     SELECT table, sum(rows), sum(bytes_on_disk), count(),

@@ -14,7 +14,7 @@ from sealtrail_processor.linking.edges import Edge, Stored, place
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 Name = TypeVar("Name", bytes, int, tuple[int, int])
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from sealtrail_processor.judging.model import Flush
-    from sealtrail_processor.store.client import Row, Store
+    from sealtrail_processor.store.port import Row, Store
     from sealtrail_processor.store.sink import Inserts
 
 # A slot: phase (1 byte), count of ranges and lengths of two names, the names, the ranges.

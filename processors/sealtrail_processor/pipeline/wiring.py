@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.pipeline.partition import Partition
     from sealtrail_processor.quarantine.originals import Topic
     from sealtrail_processor.settings import WorkerSettings
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from sealtrail_processor.quarantine.advice import STEPS, next_step
 if TYPE_CHECKING:
     from sealtrail.records import Directory
     from sealtrail_processor.quarantine.held import Held
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 SHOWN_BYTES = 4096
 SHOWN_EVENTS = 5

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sealtrail_processor.judging.ports import Publisher
-    from sealtrail_processor.store.client import Row, Store
+    from sealtrail_processor.store.port import Row, Store
 
 # Messages, and bytes of them, that are read at a time.
 PAGE, BYTES = 200, 32 << 20

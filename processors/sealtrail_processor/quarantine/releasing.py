@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.quarantine.originals import Originals
     from sealtrail_processor.reporting.metrics import Metrics
     from sealtrail_processor.reporting.reports import Reports
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Finding, Flush, Judged, Log
     from sealtrail_processor.judging.ports import Clock, Publisher
     from sealtrail_processor.reporting.metrics import Metrics
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 log = logging.getLogger(__name__)
 _REFUSED = (Disposition.QUARANTINED, Disposition.PARKED)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from sealtrail.errors import ConfigurationError, SealtrailError
 
 if TYPE_CHECKING:
-    from sealtrail_processor.store.client import Row, Store
     from sealtrail_processor.store.migrate import Layout
+    from sealtrail_processor.store.port import Row, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VISIBLE = ("commits", "commit_ends")

@@ -19,7 +19,7 @@ from sealtrail_processor.judging.ports import History, Life, Stored
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from sealtrail_processor.store.client import Row, Store
+    from sealtrail_processor.store.port import Row, Store
 
 # Rows, and chains, of one question: what is in hand at a time is bounded, whatever a chain has, and
 # a thousand ids stay far below ClickHouse's 256 KiB of SQL.

@@ -1,15 +1,8 @@
-"""The store as the pipeline sees it, and ClickHouse over HTTP behind it.
+"""ClickHouse over HTTP, behind `port.Store`.
 
 This is the only module of the room that imports clickhouse_connect. Whatever goes wrong becomes one
-of two errors,
-so that a caller knows whether to try again:
-
-    StoreUnavailable   not reached, overloaded, out of memory, timed out: the same call may succeed
-        later
-    StoreRefused       the statement or its data is wrong: it will be refused again; `code` is
-        ClickHouse's
-
-Every insert carries a token that is a hash of its content, so that a repeated one changes nothing.
+of the port's two errors. Every insert carries a token that is a hash of its content, so that a
+repeated one changes nothing.
 """
 
 from __future__ import annotations
@@ -17,25 +10,27 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import clickhouse_connect
 from clickhouse_connect.driver import exceptions, httputil
 
 from sealtrail import connections
-from sealtrail.errors import SealtrailError, UnavailableError
 from sealtrail_processor.store import row_binary
+from sealtrail_processor.store.port import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from clickhouse_connect.driver.client import Client
 
+    from sealtrail.errors import SealtrailError
+    from sealtrail_processor.store.port import Row
+
 # The driver logs what it raises as well; where no logging is set up (commands), Python would print
 # that beside our one line.
 logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
-Row = tuple[Any, ...]
 T = TypeVar("T")
 
 # ClickHouse's error codes that say nothing about the statement: SOCKET_TIMEOUT, TIMEOUT_EXCEEDED,
@@ -46,7 +41,6 @@ T = TypeVar("T")
 TRANSIENT = frozenset(
     {159, 209, 202, 203, 210, 236, 241, 242, 243, 252, 285, 319, 364, 373, 394, 415, 439, 999}
 )
-MEMORY_LIMIT = 241
 # Raised by the client itself about what it was given.
 _OURS = (exceptions.DataError, exceptions.ProgrammingError, exceptions.NotSupportedError)
 _CODE = re.compile(r"[Cc]ode:? (\d+)")
@@ -97,93 +91,6 @@ QUORUM_SETTINGS: dict[str, Any] = {
     "insert_quorum_parallel": 1,
     "insert_quorum_timeout": 60_000,
 }
-
-
-class StoreUnavailable(UnavailableError):  # noqa: N818 - names the state, beside StoreRefused
-    """The store cannot do it now, perhaps later. code is ClickHouse's, 0 without one."""
-
-    def __init__(self, message: str, *, code: int = 0) -> None:
-        super().__init__(
-            message,
-            hint="check SEALTRAIL_STORE_URL; `sealtrail local up` starts the embedded stack",
-        )
-        self.code = code
-
-
-class StoreRefused(SealtrailError):  # noqa: N818 - beside StoreUnavailable
-    """The store will not do this, now or later. code is ClickHouse's."""
-
-    def __init__(self, message: str, *, code: int) -> None:
-        super().__init__(
-            message, hint="this is about the statement or its data, not about the network"
-        )
-        self.code = code
-
-
-class Store(Protocol):
-    """What the room needs of a store; blocking. `database` holds the base tables."""
-
-    database: str
-
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """Rows of a SELECT; parameters are bound by the server as {name:Type}.
-
-        Names without a database are looked up in `database`.
-
-        Raises:
-            StoreUnavailable: try again.
-            StoreRefused: the statement is wrong.
-        """
-
-    def insert(
-        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], token: str
-    ) -> None:
-        """Insert rows as one block; a second insert with the same token changes nothing.
-
-        Raises:
-            StoreUnavailable: try again with the same token.
-            StoreRefused: the rows do not fit the table.
-        """
-
-    def insert_packed(
-        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
-    ) -> None:
-        """Insert rows in ClickHouse's format RowBinary, as `insert` does values.
-
-        For rows by the hundred thousand, none of which a shard has to itself (they have no column
-        `partition`): packing values costs more than all else that is done for them.
-
-        Args:
-            table: as of `insert`.
-            columns: type of each, for which the rows were packed.
-            rows: one behind the other.
-            token: as of `insert`.
-
-        Raises:
-            StoreUnavailable: try again with the same token.
-            StoreRefused: the rows do not fit, or a column has another type than was said.
-        """
-
-    def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
-        """Run INSERT ... SELECT ... FROM input(...) over an Avro container as one block.
-
-        Args:
-            sql: without FORMAT.
-            parts: of the container, in order; the list may be emptied.
-            token: of its content.
-
-        Raises:
-            StoreUnavailable: try again with the same token.
-            StoreRefused: the container cannot be read as the statement says.
-        """
-
-    def command(self, sql: str) -> None:
-        """Run a statement without a result (DDL); names are qualified.
-
-        Raises:
-            StoreUnavailable: try again.
-            StoreRefused: the statement is wrong.
-        """
 
 
 class ClickHouseStore:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Log
     from sealtrail_processor.judging.ports import Coordinates, History, Life, Stored
     from sealtrail_processor.judging.suspicion import Death
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 # What `rebuild` reads.
 REBUILT_FROM = (

@@ -24,7 +24,7 @@ from sealtrail_processor.store import cluster
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")

@@ -10,7 +10,7 @@ from sealtrail_processor.store.client import ClickHouseStore
 
 if TYPE_CHECKING:
     from sealtrail_processor.settings import WorkerSettings
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 
 def open_store(

@@ -21,7 +21,7 @@ from sealtrail_processor.store.rows import COORDINATES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 COMMIT_ENDS = ("log_id", "topic", "partition", "first_offset", "last_offset", "covered")
 DEATHS = ("log_id", "topic", "partition", "first_offset", "last_offset", "phase", "mark")

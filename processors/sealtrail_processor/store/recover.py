@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sealtrail.records import Directory
     from sealtrail_processor.judging.ports import Broker
-    from sealtrail_processor.store.client import Row, Store
+    from sealtrail_processor.store.port import Row, Store
     from sealtrail_processor.store.sink import ClickHouseSink
 
 INDEX = ("events", "edges_by_parent", "edges_by_child", "entity_events")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sealtrail_processor.store.client import StoreRefused
+from sealtrail_processor.store.port import StoreRefused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sealtrail_processor.judging.model import Flush, Log, Sink
     from sealtrail_processor.judging.ports import Coordinates, History, Ledger, Life, Stored
     from sealtrail_processor.judging.suspicion import Death
-    from sealtrail_processor.store.client import Row, Store
+    from sealtrail_processor.store.port import Row, Store
 
 T = TypeVar("T")
 

@@ -24,15 +24,15 @@ import fastavro
 from sealtrail import avro
 from sealtrail_processor.judging.model import BoundaryBroken, OneByOne
 from sealtrail_processor.store import container, rows
-from sealtrail_processor.store.client import MEMORY_LIMIT, StoreRefused, StoreUnavailable
 from sealtrail_processor.store.ingest_sql import insert_sql
+from sealtrail_processor.store.port import MEMORY_LIMIT, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sealtrail_processor.judging.model import Flush, Log
-    from sealtrail_processor.store.client import Store
     from sealtrail_processor.store.container import Accepted
+    from sealtrail_processor.store.port import Store
 
     Inserts = Sequence[Callable[[], None]]
 

@@ -20,7 +20,7 @@ from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, RawMe
 from sealtrail_processor.store import chains
 
 if TYPE_CHECKING:
-    from sealtrail_processor.store.client import Store
+    from sealtrail_processor.store.port import Store
 
 NOW = 1_790_000_000_000_000
 

@@ -18,7 +18,8 @@ from sealtrail_processor.judging.keeping import HOUR_US, Spent, keep, size, spen
 from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, OneByOne
 from sealtrail_processor.quarantine import held as quarantine
 from sealtrail_processor.store import rebuild
-from sealtrail_processor.store.client import ClickHouseStore, StoreUnavailable
+from sealtrail_processor.store.client import ClickHouseStore
+from sealtrail_processor.store.port import StoreUnavailable
 from sealtrail_processor.store.sink import ClickHouseSink, one_by_one
 
 VIEWS = (

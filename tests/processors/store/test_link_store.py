@@ -15,7 +15,7 @@ from sealtrail_processor.linking import link_store
 from sealtrail_processor.linking.edges import Stored
 from sealtrail_processor.linking.link_store import REFERENCE, VERDICTS, LinkStore
 from sealtrail_processor.store import rows
-from sealtrail_processor.store.client import StoreRefused
+from sealtrail_processor.store.port import StoreRefused
 
 if TYPE_CHECKING:
     from sealtrail_processor.store.client import ClickHouseStore

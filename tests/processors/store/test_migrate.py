@@ -8,8 +8,9 @@ from tests.processors.store.making import NOW
 
 from sealtrail.errors import ConfigurationError
 from sealtrail_processor.store import migrate
-from sealtrail_processor.store.client import ClickHouseStore, StoreRefused
+from sealtrail_processor.store.client import ClickHouseStore
 from sealtrail_processor.store.migrate import Applied, Layout, Migration, pending
+from sealtrail_processor.store.port import StoreRefused
 
 ONE = Migration(1, "one", "CREATE TABLE ${database}.a (x UInt8) ENGINE = Memory;\n")
 TWO = Migration(2, "two", "-- why\nSELECT 1; -- a remark\n\nSELECT 2;\n-- the end\n")

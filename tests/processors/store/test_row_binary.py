@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealtrail_processor.store import row_binary
-from sealtrail_processor.store.client import StoreRefused
+from sealtrail_processor.store.port import StoreRefused
 from sealtrail_processor.store.rows import PAYLOADS
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from tests.processors.store.making import Maker
 from sealtrail_processor.judging.model import Flush, Log
 from sealtrail_processor.judging.suspicion import Death
 from sealtrail_processor.memory import MemoryLedger
-from sealtrail_processor.store.client import StoreRefused
 from sealtrail_processor.store.ledger import REBUILT_FROM, StoreLedger
+from sealtrail_processor.store.port import StoreRefused
 from sealtrail_processor.store.shards import ShardedLedger, ShardedSink, ShardedStore
 
 LOGS = [Log("log", "topic", number) for number in range(5)]
