@@ -18,7 +18,8 @@ EVENTS = 256
 # Delays look longer by up to this. Looking more often would be a load of its own: a look takes the
 # store some 7 ms.
 LOOK_S = 0.1
-WARM_S = 3.0
+# As before each turn of the rates: a worker that starts reads its chains and open links meanwhile.
+WARM_S = 5.0
 
 
 def measure(

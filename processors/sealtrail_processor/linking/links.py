@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 60.0
+# A round begins no sooner after the one before: each ends with an insert, and a small one costs the
+# store as much as a large one.
+ROUND_S = 0.5
 GIVE_UP_WINDOWS = 144
 AT_ONCE = 10_000
 NO_CHAIN = -1
@@ -152,9 +155,13 @@ class Linker:
     def _run(self) -> None:
         pause = FIRST_RETRY_S
         while not self._stopped.is_set():
+            began = time.monotonic()
             try:
                 self.turn(FIRST_RETRY_S)
                 pause = FIRST_RETRY_S
+                # With more at hand it goes on: the inbox is bounded, and a start is to be short.
+                if self._inbox.empty() and not self._unread:
+                    self._stopped.wait(max(began + ROUND_S - time.monotonic(), 0.0))
             except SealtrailError as error:
                 log.warning("links wait: %s", error)
                 self._stopped.wait(pause)
