@@ -158,7 +158,8 @@ class LinkStore:
             f"toUnixTimestamp64Micro(parent_occurred_at), parent_leaf, {said('IN', orphan)} "
             f"{here} AND {said('NOT IN', settled)} "
             "ORDER BY at LIMIT 1 BY child_chain, child_seq, child_branch, ordinal "
-            f"LIMIT {limit:d}",
+            # It is asked while the stream begins, which needs the other cores.
+            f"LIMIT {limit:d} SETTINGS max_threads = 1",
             {"topic": topic, "partition": partition, "since": max(since, 0)},
         )
         return [
