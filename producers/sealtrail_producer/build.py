@@ -26,7 +26,11 @@ from sealtrail_producer.pending import Receipt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from sealtrail.event import ProvenanceEvent
+
 MAX_LONG = 2**63 - 1
+# Bytes of an event without anything in it, roughly.
+SMALLEST = 160
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -249,3 +253,21 @@ def protected_values(values: Iterable[Protected]) -> tuple[Protected, ...]:
 def digests(values: Iterable[bytes], name: str) -> tuple[bytes, ...]:
     """SHA-256 digests."""
     return tuple([fixed(value, 32, name) for value in listed(values, name)])
+
+
+def rare_size(event: ProvenanceEvent) -> int:
+    """Roughly the bytes of what few events have, without encoding; never less than its characters.
+
+    What each has (activity, actor, entities, attributes) is counted as it is checked.
+    """
+    size = 60 * len(event.parents) + 34 * len(event.commitments)
+    for personal in event.protected:
+        size += 40 + len(personal.ciphertext)
+    if event.policy is not None:
+        size += len(event.policy)
+    if event.code is not None:
+        size += len(event.code.repository) + len(event.code.revision)
+        size += len(event.code.image_digest or "")
+    if event.actor.on_behalf_of is not None:
+        size += len(event.actor.on_behalf_of)
+    return size

@@ -183,21 +183,3 @@ class Intake:
         with self.condition:
             self.stuck = error
             self.condition.notify_all()
-
-
-def rare_size(event: ProvenanceEvent) -> int:
-    """Roughly the bytes of what few events have, without encoding; never less than its characters.
-
-    What each has (activity, actor, entities, attributes) is counted as it is checked.
-    """
-    size = 60 * len(event.parents) + 34 * len(event.commitments)
-    for personal in event.protected:
-        size += 40 + len(personal.ciphertext)
-    if event.policy is not None:
-        size += len(event.policy)
-    if event.code is not None:
-        size += len(event.code.repository) + len(event.code.revision)
-        size += len(event.code.image_digest or "")
-    if event.actor.on_behalf_of is not None:
-        size += len(event.actor.on_behalf_of)
-    return size

@@ -55,6 +55,7 @@ class Receipt:
         return (self.reference,)
 
     def _refer(self) -> ParentRef:
+        """What `reference` gives: for the kinds of receipts below to say."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

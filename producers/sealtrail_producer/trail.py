@@ -15,18 +15,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import ConfigurationError, SealtrailError
-from sealtrail.event import (
-    MAX_ATTRIBUTES,
-    Actor,
-    EventType,
-    Importance,
-    ProvenanceEvent,
-)
+from sealtrail.event import MAX_ATTRIBUTES, Actor, EventType, Importance, ProvenanceEvent
 from sealtrail.settings import load
 from sealtrail_producer import build
 from sealtrail_producer.core import Core
 from sealtrail_producer.errors import TrailClosedError
-from sealtrail_producer.intake import rare_size
 from sealtrail_producer.keyring import Keyring
 from sealtrail_producer.pending import Receipt, SampledOut
 from sealtrail_producer.ports import Ports, SystemClock
@@ -47,8 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SALT_POOL = 4096
-# Bytes of an event without anything in it, roughly.
-SMALLEST = 160
 
 
 class Trail:
@@ -286,7 +277,8 @@ class Trail:
             build.protected_values(protected) if protected != () else (),
             build.digests(commitments, "commitments") if commitments != () else (),
         )
-        size = SMALLEST + used_bytes + made_bytes + details_bytes + len(activity) + len(who.id)
+        size = used_bytes + made_bytes + details_bytes + len(activity) + len(who.id)
+        size += build.SMALLEST
         # Most events have little, nothing rare and our own time: no cap can be exceeded.
         if (
             causes
@@ -299,7 +291,7 @@ class Trail:
             or len(used) + len(made) + len(details) > MAX_ATTRIBUTES
         ):
             event.check()
-            size += rare_size(event)
+            size += build.rare_size(event)
         return core.add(event, size, now_us, durable)
 
     def _sampled_out(self, core: Core) -> bool:
@@ -312,7 +304,7 @@ class Trail:
         return False
 
     def _salt(self) -> bytes:
-        """Fill the pool. No lock: two threads that do so at once do no harm."""
+        """One of a pool that is filled anew. No lock: two threads that do so at once do no harm."""
         pool = self._ports.entropy(SALT_POOL)
         self._salts += [pool[at : at + 16] for at in range(16, SALT_POOL, 16)]
         return pool[:16]

@@ -101,6 +101,7 @@ class Scene(Stage):
     def __exit__(self, *_: object) -> None:
         for trail in self._trails:
             trail.close(5)
+        # Not super(): a class with slots is made anew by its decorator.
         Stage.__exit__(self)
 
     def caught_up(self) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Row = tuple[Any, ...]
-# The code of ClickHouse that says how much may be sent at a time.
+# MEMORY_LIMIT_EXCEEDED: perhaps the store is busy, perhaps what it was sent takes too much.
 MEMORY_LIMIT = 241
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -24,9 +23,7 @@ def bench() -> Iterator[Bench]:
     found = Bench()
     yield found
     found.linker.stop()
-    for thread in threading.enumerate():
-        if thread.name == "linker":
-            thread.join(PATIENCE_S)
+    found.linker._thread.join(PATIENCE_S)
 
 
 def wait_for(bench: Bench, verdicts: int) -> None:
