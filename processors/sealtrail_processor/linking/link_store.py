@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from struct import Struct
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sealtrail import ids
 from sealtrail.findings import Verdict
@@ -38,6 +38,33 @@ VERDICTS = {
 REFERENCE, _MOMENTS = Struct("<32sQIB16s"), Struct("<qQ")
 # Not ORPHAN: the parent may still come, after the worker that waited for it.
 SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WITH_PRODUCER)
+_SETTLED = ", ".join(f"'{verdict}'" for verdict in SETTLED)
+
+# Open links are looked for by blocks of so many sequence numbers, and read of so many blocks in one
+# query: 250 bytes of SQL each.
+BLOCK, BLOCKS = 1024, 100
+_HERE = (
+    "FROM edges_by_child WHERE topic = {topic:String} AND partition IN {partitions:Array(UInt16)} "
+    "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+)
+_DECIDED = "decided_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+# It is asked while the stream begins, which needs the other cores.
+_BESIDE = "SETTINGS max_threads = 1"
+
+
+class Part(NamedTuple):
+    """References of a topic's partitions that arrived since a time, microseconds since 1970."""
+
+    topic: str
+    partitions: Sequence[int]
+    since: int
+
+
+class Block(NamedTuple):
+    """The sequence numbers from `BLOCK` times a number on, `BLOCK` of them, of a chain."""
+
+    chain: bytes
+    number: int
 
 
 class LinkStore:
@@ -128,44 +155,74 @@ class LinkStore:
             found |= {ids.chain_prefix(bytes(chain)): bytes(chain) for (chain,) in rows}
         return {prefix: found[prefix] for prefix in prefixes if prefix in found}
 
+    def open_blocks(
+        self, part: Part, after: Block | None = None, limit: int = 10_000
+    ) -> list[Block]:
+        """Blocks with references that have no lasting verdict yet, in order; now and then others.
+
+        Sums of hashes are compared, of references and of those with a verdict, and no reference is
+        held: a day's are more than fit into the engine's memory, and nearly all are settled. Salted
+        by the microsecond of the question, so that nobody chooses references whose sum is 0.
+
+        Args:
+            part: of the store.
+            after: blocks behind this one; None for all.
+            limit: at most so many.
+        """
+        block = f"child_chain, intDiv(child_seq, {BLOCK}) AS block"
+        total = "sum(toInt64(cityHash64({since:Int64}, child_seq, child_branch, ordinal)))"
+        behind = (
+            f"AND (child_chain, block) > (unhex('{after.chain.hex()}'), {after.number:d})"
+            if after
+            else ""
+        )
+        rows = self._store.query(
+            "SELECT child_chain, block FROM ("  # noqa: S608 - hex and numbers only
+            f"SELECT {block}, {total} AS total, count() AS references {_HERE} "
+            "GROUP BY child_chain, block UNION ALL "
+            f"SELECT {block}, -{total}, 0 FROM link_verdicts "
+            f"WHERE verdict IN ({_SETTLED}) AND {_DECIDED} "
+            # By the primary key.
+            f"AND child_chain IN (SELECT child_chain {_HERE}) GROUP BY child_chain, block"
+            ") GROUP BY child_chain, block "
+            f"HAVING sum(total) != 0 AND sum(references) > 0 {behind} "
+            f"ORDER BY child_chain, block LIMIT {limit:d} {_BESIDE}",
+            part._asdict(),
+        )
+        return [Block(bytes(chain), number) for chain, number in rows]
+
     def unsettled(
-        self, topic: str, partition: int, since: int, limit: int
+        self, part: Part, blocks: Sequence[Block], limit: int
     ) -> list[tuple[Edge, Verdict | None]]:
-        """References of a partition that arrived since a time and have no lasting verdict yet.
+        """References without a lasting verdict, the first to arrive first.
 
         Each with ORPHAN where that was said already, so that it is not said again.
+
+        Args:
+            part: of the store.
+            blocks: where to look, `BLOCKS` at most.
+            limit: at most so many.
         """
-        here = (
-            "FROM edges_by_child WHERE topic = {topic:String} AND partition = {partition:UInt16} "
-            "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+        children, places = (" OR ".join(map(of, blocks)) for of in (_children, _places))
+        verdicts = (
+            "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "  # noqa: S608 - hex and numbers only
+            f"WHERE ({places}) AND {_DECIDED} AND verdict IN"
         )
-        settled = ", ".join(f"'{v}'" for v in SETTLED)
-        orphan = f"'{Verdict.ORPHAN}'"
-
-        def said(how: str, verdicts: str) -> str:
-            return (
-                f"(child_chain, child_seq, child_branch, ordinal) {how} ("  # noqa: S608 - our own text
-                "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "
-                f"WHERE verdict IN ({verdicts}) "
-                "AND decided_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
-                # By the primary key, of this partition alone: each partition asks for itself.
-                f"AND child_chain IN (SELECT child_chain {here}))"
-            )
-
+        reference = "(child_chain, child_seq, child_branch, ordinal)"
         rows = self._store.query(
             "SELECT log_id, offset, toUnixTimestamp64Micro(arrival) AS at, tenant, child_chain, "
             "child_seq, child_branch, child_id, ordinal, parent_id, "
-            f"toUnixTimestamp64Micro(parent_occurred_at), parent_leaf, {said('IN', orphan)} "
-            f"{here} AND {said('NOT IN', settled)} "
+            "toUnixTimestamp64Micro(parent_occurred_at), parent_leaf, partition, "
+            f"{reference} IN ({verdicts} ('{Verdict.ORPHAN}')) "
+            f"{_HERE} AND ({children}) AND {reference} NOT IN ({verdicts} ({_SETTLED})) "
             "ORDER BY at LIMIT 1 BY child_chain, child_seq, child_branch, ordinal "
-            # It is asked while the stream begins, which needs the other cores.
-            f"LIMIT {limit:d} SETTINGS max_threads = 1",
-            {"topic": topic, "partition": partition, "since": max(since, 0)},
+            f"LIMIT {limit:d} {_BESIDE}",
+            part._asdict(),
         )
         return [
             (
                 Edge(
-                    Log(row[0], topic, partition),
+                    Log(row[0], part.topic, row[12]),
                     row[1],
                     row[2],
                     row[3],
@@ -178,7 +235,7 @@ class LinkStore:
                     row[10],
                     bytes(row[11]),
                 ),
-                Verdict.ORPHAN if row[12] else None,
+                Verdict.ORPHAN if row[13] else None,
             )
             for row in rows
         ]
@@ -215,3 +272,16 @@ def _of_chain(prefix: int) -> str:
 def _ids(event_ids: Sequence[bytes]) -> str:
     text = ",".join(i.hex() for i in event_ids)
     return f"SELECT toFixedString(unhex(arrayJoin(splitByChar(',', '{text}'))), 16)"
+
+
+def _children(block: Block) -> str:
+    """The condition that a child is an event of a block, by its id: edges are sorted by it."""
+    first = ids.template(block.chain) + block.number * BLOCK
+    return f"child_id BETWEEN unhex('{first:032x}') AND unhex('{first + BLOCK - 1:032x}')"
+
+
+def _places(block: Block) -> str:
+    """The same by chain and sequence number: verdicts are sorted by these."""
+    first = block.number * BLOCK
+    span = f"child_seq BETWEEN {first:d} AND {first + BLOCK - 1:d}"
+    return f"(child_chain = unhex('{block.chain.hex()}') AND {span})"

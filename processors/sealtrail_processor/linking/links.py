@@ -35,6 +35,7 @@ from sealtrail_processor.linking.cycles import Rings
 from sealtrail_processor.linking.link_store import REFERENCE
 from sealtrail_processor.linking.recent import Recent
 from sealtrail_processor.linking.suspects import Suspects
+from sealtrail_processor.linking.unread import Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +119,7 @@ class Linker:
         self._by_chain: dict[int, set[Waiting]] = {}
         self._open = 0
         self._count = itertools.count()
-        self._unread: dict[tuple[str, int], Log] = {}
+        self._unread = Unread(store, settings, now)
         self._verdicts: list[Decision] = []
         # Verified in memory, nearly all: no object is made for each of them.
         self._held: list[bytes] = []
@@ -141,14 +142,11 @@ class Linker:
         try:
             self._inbox.put_nowait(edges.without_bytes(flush))
         except queue.Full:
-            self._missed(flush.log)
+            self._unread.add(flush.log)
 
     def rebuild(self, at: Log) -> None:
         """Read what waits of a partition from the store; at assignment."""
-        self._missed(at)
-
-    def _missed(self, at: Log) -> None:
-        self._unread[at.topic, at.partition] = at
+        self._unread.add(at)
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -217,25 +215,14 @@ class Linker:
         return rest
 
     def _reread(self) -> None:
-        """Read one partition's, and no more: that may take a second, and flushes come meanwhile."""
-        if not self._unread or self._open >= self._settings.links_pending_max // 2:
-            return
-        key, at = self._unread.popitem()
-        since = self._now() - round(self._settings.links_rebuild_s * 1e6)
-        limit = self._settings.links_pending_max
-        try:
-            waiting = self._store.unsettled(at.topic, at.partition, since, limit)
-        except SealtrailError:
-            self._unread[key] = at
-            raise
-        for edge, verdict in waiting:
-            self._wait(Waiting(edge, verdict=verdict), 0.0)
-        if waiting:
-            log.info("partition %d: %d links wait for a verdict", at.partition, len(waiting))
+        """Read some of what waits, and no more: flushes come meanwhile."""
+        if self._unread and self._open < self._settings.links_pending_max // 2:
+            for edge, verdict in self._unread.read():
+                self._wait(Waiting(edge, verdict=verdict), 0.0)
 
     def _wait(self, waiting: Waiting, pause_s: float) -> None:
         if self._open >= self._settings.links_pending_max:
-            self._missed(waiting.edge.log)
+            self._unread.add(waiting.edge.log)
             return
         self._open += 1
         self._by_chain.setdefault(_place(waiting.edge)[0], set()).add(waiting)

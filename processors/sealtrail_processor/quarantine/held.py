@@ -182,6 +182,18 @@ UNTOUCHED = (
 OPEN = UNTOUCHED.replace("quarantine_acts)", "quarantine_acts WHERE act != 'gone')")
 
 
+def parked(store: Store, logs: Sequence[Log]) -> set[tuple[str, int]]:
+    """Those of these partitions, (topic, partition), with parked messages that wait."""
+    places = [(at.topic, at.partition) for at in logs]
+    rows = store.query(
+        "SELECT DISTINCT topic, partition FROM committed_quarantine "  # noqa: S608 - our own text
+        f"WHERE disposition = 'parked' AND {UNTOUCHED} "
+        "AND (topic, partition) IN {places:Array(Tuple(String, UInt16))}",
+        {"places": places},
+    )
+    return {(topic, partition) for topic, partition in rows}
+
+
 def release(
     store: Store, publisher: Publisher, held: Sequence[Held], now: int
 ) -> list[tuple[Held, int]]:

@@ -22,7 +22,15 @@ from sealtrail.findings import PARKED_CODES, Code, Disposition
 from sealtrail.validate import Refused, validate
 from sealtrail_processor.judging.model import Finding
 from sealtrail_processor.judging.ports import Unreadable
-from sealtrail_processor.quarantine.held import UNTOUCHED, Held, find, fitting, give_up, release
+from sealtrail_processor.quarantine.held import (
+    UNTOUCHED,
+    Held,
+    find,
+    fitting,
+    give_up,
+    parked,
+    release,
+)
 from sealtrail_processor.quarantine.originals import OriginalGone
 
 if TYPE_CHECKING:
@@ -124,7 +132,10 @@ class Releaser:
             due = state != self._seen or (self._again is not None and began >= self._again)
             if not logs or not due:
                 return 0
-            self._look, self._again = _Look(state, keys.latest, list(logs)), None
+            # Asked of all together: what is parked is rare, and a partition's page dear.
+            held = parked(self._store, logs)
+            left = [at for at in logs if (at.topic, at.partition) in held]
+            self._look, self._again = _Look(state, keys.latest, left), None
         look = self._look
         while look.left:
             at = look.left[0]

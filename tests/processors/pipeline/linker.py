@@ -14,7 +14,7 @@ from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
 from sealtrail_processor.linking.edges import Edge, Stored
 from sealtrail_processor.linking.heads import Heads
-from sealtrail_processor.linking.link_store import REFERENCE, LinkStore
+from sealtrail_processor.linking.link_store import BLOCK, REFERENCE, Block, LinkStore, Part
 from sealtrail_processor.linking.links import Linker
 from sealtrail_processor.memory import MemoryHeads, MemoryPublisher
 from sealtrail_processor.reporting.metrics import Metrics
@@ -59,10 +59,18 @@ class FakeLinkStore(LinkStore):
         found = {ids.chain_prefix(chain): chain for chain in self.skew}
         return {prefix: found[prefix] for prefix in prefixes if prefix in found}
 
+    def open_blocks(
+        self, part: Part, after: Block | None = None, limit: int = 10_000
+    ) -> list[Block]:
+        named = sorted({Block(e.child_chain, e.child_seq // BLOCK) for e in self.open})
+        return [block for block in named if after is None or block > after][:limit]
+
     def unsettled(
-        self, topic: str, partition: int, since: int, limit: int
+        self, part: Part, blocks: Sequence[Block], limit: int
     ) -> list[tuple[Edge, Verdict | None]]:
-        found, self.open = self.open[:limit], self.open[limit:]
+        here = [e for e in self.open if Block(e.child_chain, e.child_seq // BLOCK) in blocks]
+        found = here[:limit]
+        self.open = [e for e in self.open if e not in found]
         orphans = {key for key, verdict in self.verdicts.items() if verdict == Verdict.ORPHAN}
         return [
             (

@@ -43,6 +43,11 @@ class Shelf:
 
     def query(self, sql: str, parameters: Any) -> list[Any]:
         done = {(a["log_id"], a["topic"], a["partition"], a["offset"]) for a in self.acts}
+        if sql.startswith("SELECT DISTINCT"):
+            places = {
+                (h.log.topic, h.log.partition) for h in self.held if h.coordinates not in done
+            }
+            return sorted(places & set(parameters["places"]))
         after = (parameters["after"], parameters["log_id"], parameters["offset"])
         limit = int(sql.rpartition("LIMIT ")[2])
         found = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -231,24 +230,6 @@ def test_a_restarted_linker_takes_up_what_has_no_verdict() -> None:
     bench.turn()
     bench.later(1)
     assert bench.store.verdicts == {(bytes(32), 0, 0): "VERIFIED"}
-
-
-def test_partitions_that_come_together_are_read_one_at_a_time() -> None:
-    # Each is a question that takes its time, and what is committed meanwhile waits in memory.
-    bench = Bench()
-    asked: list[int] = []
-
-    def unsettled(_: str, partition: int, *__: int) -> list[Any]:
-        asked.append(partition)
-        return []
-
-    bench.store.unsettled = unsettled  # type: ignore[assignment]
-    for partition in range(3):
-        bench.linker.rebuild(replace(bench.scene.log, partition=partition))
-    for turn in range(4):
-        bench.turn()
-        assert len(asked) == min(turn + 1, 3)
-    assert sorted(asked) == [0, 1, 2]
 
 
 def test_what_waits_to_be_linked_holds_no_messages() -> None:

@@ -13,11 +13,13 @@ from sealtrail.findings import Code, Verdict
 from sealtrail_processor.judging.model import Finding
 from sealtrail_processor.linking import link_store
 from sealtrail_processor.linking.edges import Stored
-from sealtrail_processor.linking.link_store import REFERENCE, VERDICTS, LinkStore
+from sealtrail_processor.linking.link_store import REFERENCE, VERDICTS, Block, LinkStore, Part
 from sealtrail_processor.store import rows
 from sealtrail_processor.store.port import StoreRefused
 
 if TYPE_CHECKING:
+    from sealtrail_processor.judging.model import Log
+    from sealtrail_processor.linking.edges import Edge
     from sealtrail_processor.store.client import ClickHouseStore
     from sealtrail_processor.store.sink import ClickHouseSink
 
@@ -123,3 +125,75 @@ def test_rows_packed_for_other_types_than_the_table_has_are_refused(store: Click
     with pytest.raises(StoreRefused, match="child_seq"):
         store.insert_packed("link_verdicts", others, packed, "other types")
     assert store.query(count) == before
+
+
+def test_open_links_are_found_by_blocks_that_differ(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    makers = [maker(seed) for seed in range(3)]
+    for m in makers:
+        sink.write(m.flush(m.accept(40, 30)))
+    links, logs = LinkStore(store), [m.log for m in makers]
+    part = Part(logs[0].topic, sorted({log.partition for log in logs}), 0)
+    references = edges_of(store, logs)
+    ours = {reference[0] for reference in references}
+
+    def read(where: Part = part, limit: int = 1000) -> dict[bytes, Verdict | None]:
+        blocks = [b for b in links.open_blocks(where) if b.chain in ours]
+        found = links.unsettled(where, blocks, limit) if blocks else []
+        assert {e.log for e, _ in found} <= set(logs)
+        assert [e.arrival for e, _ in found] == sorted(e.arrival for e, _ in found)
+        return {packed(e): verdict for e, verdict in found}
+
+    everything = {REFERENCE.pack(*reference): None for reference in references}
+    assert read() == everything
+    assert len(read(limit=2)) == 2
+    [one, two, three, *others] = everything
+    links.write({Verdict.VERIFIED: others, Verdict.ORPHAN: [two], Verdict.PENDING: [three]}, NOW)
+    assert read() == {one: None, two: Verdict.ORPHAN, three: None}
+    # Said once more before the engine has merged it: named perhaps, not found.
+    links.write({Verdict.VERIFIED: others}, NOW + 1)
+    assert read() == {one: None, two: Verdict.ORPHAN, three: None}
+    links.write({Verdict.MISMATCH: [one], Verdict.EXTERNAL: [two, three]}, NOW + 2)
+    assert read() == {}
+    assert read(part._replace(since=NOW + 10_000_000)) == {}
+
+
+def test_blocks_of_what_is_settled_are_not_named_and_others_page_by_page(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_store, "BLOCK", 8)
+    m = maker(5)
+    sink.write(m.flush(m.accept(40, 30)))
+    links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0)
+    references = edges_of(store, [m.log])
+    ours = {reference[0] for reference in references}
+    paged: list[Block] = []
+    while named := links.open_blocks(part, paged[-1] if paged else None, 2):
+        paged += named
+    assert [b for b in paged if b.chain in ours] == sorted(
+        {Block(r[0], r[1] // 8) for r in references}
+    )
+    settled = [r for r in references if r[1] // 8 != 2]
+    links.write({Verdict.VERIFIED: [REFERENCE.pack(*r) for r in settled]}, NOW)
+    [left] = [b for b in links.open_blocks(part) if b.chain in ours]
+    assert left.number == 2
+    # The parts of other partitions and topics have nothing.
+    assert links.open_blocks(part._replace(partitions=[999])) == []
+    assert links.open_blocks(part._replace(topic="no such topic")) == []
+
+
+def edges_of(store: ClickHouseStore, logs: list[Log]) -> list[tuple[bytes, int, int, int, bytes]]:
+    rows_ = store.query(
+        "SELECT child_chain, child_seq, child_branch, ordinal, parent_id FROM edges_by_child "
+        "WHERE log_id IN {logs:Array(String)} ORDER BY ALL",
+        {"logs": [log.log_id for log in logs]},
+    )
+    assert len(rows_) > 3
+    return [(bytes(c), seq, branch, n, bytes(parent)) for c, seq, branch, n, parent in rows_]
+
+
+def packed(edge: Edge) -> bytes:
+    return REFERENCE.pack(
+        edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal, edge.parent_id
+    )
