@@ -40,9 +40,9 @@ REFERENCE, _MOMENTS = Struct("<32sQIB16s"), Struct("<qQ")
 SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WITH_PRODUCER)
 _SETTLED = ", ".join(f"'{verdict}'" for verdict in SETTLED)
 
-# Open links are looked for by blocks of so many sequence numbers, and read of so many blocks in one
-# query: 250 bytes of SQL each.
-BLOCK, BLOCKS = 1024, 100
+# Open links are looked for by blocks of so many sequence numbers, and read of so many ranges of
+# blocks in one query: 1,100 bytes of SQL each at most.
+BLOCK, SPANS = 1024, 100
 _HERE = (
     "FROM edges_by_child WHERE topic = {topic:String} AND partition IN {partitions:Array(UInt16)} "
     "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
@@ -53,18 +53,31 @@ _BESIDE = "SETTINGS max_threads = 1"
 
 
 class Part(NamedTuple):
-    """References of a topic's partitions that arrived since a time, microseconds since 1970."""
+    """References of a topic's partitions that arrived since a time, microseconds since 1970.
+
+    salt: of the hashes by which they are compared, 0 to 2^63 - 1; another for each look.
+    """
 
     topic: str
     partitions: Sequence[int]
     since: int
+    salt: int
 
 
 class Block(NamedTuple):
-    """The sequence numbers from `BLOCK` times a number on, `BLOCK` of them, of a chain."""
+    """The sequence numbers of a chain from `BLOCK` times a number on, `BLOCK` of them.
+
+    references: those of its events.
+    before: those of all blocks in front of it, open or not.
+    """
 
     chain: bytes
     number: int
+    references: int
+    before: int
+
+
+Span = tuple[Block, Block]
 
 
 class LinkStore:
@@ -155,14 +168,12 @@ class LinkStore:
             found |= {ids.chain_prefix(bytes(chain)): bytes(chain) for (chain,) in rows}
         return {prefix: found[prefix] for prefix in prefixes if prefix in found}
 
-    def open_blocks(
-        self, part: Part, after: Block | None = None, limit: int = 10_000
-    ) -> list[Block]:
+    def open_blocks(self, part: Part, after: Block | None, limit: int) -> list[Block]:
         """Blocks with references that have no lasting verdict yet, in order; now and then others.
 
         Sums of hashes are compared, of references and of those with a verdict, and no reference is
-        held: a day's are more than fit into the engine's memory, and nearly all are settled. Salted
-        by the microsecond of the question, so that nobody chooses references whose sum is 0.
+        held: a day's are more than fit into the engine's memory, and nearly all are settled. The
+        salt keeps anybody from choosing references whose sum is 0.
 
         Args:
             part: of the store.
@@ -170,29 +181,31 @@ class LinkStore:
             limit: at most so many.
         """
         block = f"child_chain, intDiv(child_seq, {BLOCK}) AS block"
-        total = "sum(toInt64(cityHash64({since:Int64}, child_seq, child_branch, ordinal)))"
+        total = "sum(toInt64(cityHash64({salt:UInt64}, child_seq, child_branch, ordinal)))"
         behind = (
             f"AND (child_chain, block) > (unhex('{after.chain.hex()}'), {after.number:d})"
             if after
             else ""
         )
         rows = self._store.query(
-            "SELECT child_chain, block FROM ("  # noqa: S608 - hex and numbers only
-            f"SELECT {block}, {total} AS total, count() AS references {_HERE} "
+            "SELECT child_chain, block, references, before FROM ("  # noqa: S608 - hex and numbers only
+            "SELECT child_chain, block, sum(total) AS open, sum(count) AS references, "
+            "sum(references) OVER (ORDER BY child_chain, block) - references AS before FROM ("
+            f"SELECT {block}, {total} AS total, count() AS count {_HERE} "
             "GROUP BY child_chain, block UNION ALL "
-            f"SELECT {block}, -{total}, 0 FROM link_verdicts "
+            # FINAL: the last verdict counts, and ORPHAN may follow LOST_WITH_PRODUCER.
+            f"SELECT {block}, -{total}, 0 FROM link_verdicts FINAL "
             f"WHERE verdict IN ({_SETTLED}) AND {_DECIDED} "
             # By the primary key.
             f"AND child_chain IN (SELECT child_chain {_HERE}) GROUP BY child_chain, block"
-            ") GROUP BY child_chain, block "
-            f"HAVING sum(total) != 0 AND sum(references) > 0 {behind} "
-            f"ORDER BY child_chain, block LIMIT {limit:d} {_BESIDE}",
+            ") GROUP BY child_chain, block HAVING references > 0"
+            f") WHERE open != 0 {behind} ORDER BY child_chain, block LIMIT {limit:d} {_BESIDE}",
             part._asdict(),
         )
-        return [Block(bytes(chain), number) for chain, number in rows]
+        return [Block(bytes(chain), *numbers) for chain, *numbers in rows]
 
     def unsettled(
-        self, part: Part, blocks: Sequence[Block], limit: int
+        self, part: Part, spans: Sequence[Span], limit: int
     ) -> list[tuple[Edge, Verdict | None]]:
         """References without a lasting verdict, the first to arrive first.
 
@@ -200,10 +213,10 @@ class LinkStore:
 
         Args:
             part: of the store.
-            blocks: where to look, `BLOCKS` at most.
+            spans: where to look, each from its first block to its last, `SPANS` at most.
             limit: at most so many.
         """
-        children, places = (" OR ".join(map(of, blocks)) for of in (_children, _places))
+        children, places = (" OR ".join(map(of, spans)) for of in (_children, _places))
         verdicts = (
             "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "  # noqa: S608 - hex and numbers only
             f"WHERE ({places}) AND {_DECIDED} AND verdict IN"
@@ -274,14 +287,24 @@ def _ids(event_ids: Sequence[bytes]) -> str:
     return f"SELECT toFixedString(unhex(arrayJoin(splitByChar(',', '{text}'))), 16)"
 
 
-def _children(block: Block) -> str:
-    """The condition that a child is an event of a block, by its id: edges are sorted by it."""
-    first = ids.template(block.chain) + block.number * BLOCK
-    return f"child_id BETWEEN unhex('{first:032x}') AND unhex('{first + BLOCK - 1:032x}')"
+def _children(span: Span) -> str:
+    """The condition that a child is an event of a span, by its id: edges are sorted by it."""
+    first, last = (ids.template(block.chain) + block.number * BLOCK for block in span)
+    return f"child_id BETWEEN unhex('{first:032x}') AND unhex('{last + BLOCK - 1:032x}')"
 
 
-def _places(block: Block) -> str:
+def _places(span: Span) -> str:
     """The same by chain and sequence number: verdicts are sorted by these."""
-    first = block.number * BLOCK
-    span = f"child_seq BETWEEN {first:d} AND {first + BLOCK - 1:d}"
-    return f"(child_chain = unhex('{block.chain.hex()}') AND {span})"
+    (first, low, *_), (last, high, *_) = span
+    lower = f"child_seq >= {low * BLOCK:d}"
+    upper = f"child_seq < {(high + 1) * BLOCK:d}"
+    if first == last:
+        return f"(child_chain = {_chain(first)} AND {lower} AND {upper})"
+    return (
+        f"(child_chain = {_chain(first)} AND {lower} OR child_chain = {_chain(last)} AND {upper} "
+        f"OR child_chain > {_chain(first)} AND child_chain < {_chain(last)})"
+    )
+
+
+def _chain(chain: bytes) -> str:
+    return f"toFixedString(unhex('{chain.hex()}'), 32)"

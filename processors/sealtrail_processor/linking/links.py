@@ -142,7 +142,7 @@ class Linker:
         try:
             self._inbox.put_nowait(edges.without_bytes(flush))
         except queue.Full:
-            self._unread.add(flush.log)
+            self._unread.add(flush.log, min(judged.arrival for judged in flush.judged))
 
     def rebuild(self, at: Log) -> None:
         """Read what waits of a partition from the store; at assignment."""
@@ -155,10 +155,10 @@ class Linker:
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
-                self.turn(FIRST_RETRY_S)
+                self.turn(0.0 if self._reads() else FIRST_RETRY_S)
                 pause = FIRST_RETRY_S
                 # With more at hand it goes on: the inbox is bounded, and a start is to be short.
-                if self._inbox.empty() and not self._unread:
+                if self._inbox.empty() and not self._reads():
                     self._stopped.wait(max(began + ROUND_S - time.monotonic(), 0.0))
             except SealtrailError as error:
                 log.warning("links wait: %s", error)
@@ -173,12 +173,13 @@ class Linker:
         """One round: take flushes, ask for what is due, write what was decided."""
         for edge in self._arrived(wait_s):
             self._wait(Waiting(edge), 0.0)
-        self._reread()
         self._wake()
         self._ask()
         self._write()
         self._metrics.links_pending.set(self._open)
         self._suspects.turn(self._now())
+        # After the verdicts: a question that fails holds up none.
+        self._reread()
         # Last: a search that fails holds up no verdict.
         if closed := self._rings.again():
             self._circle(*closed)
@@ -214,15 +215,19 @@ class Linker:
             rest += edges.of_batch(flush.log, judged, others)
         return rest
 
+    def _reads(self) -> bool:
+        """Whether anything of the store is to be read, and there is room for it."""
+        return bool(self._unread) and self._open < self._settings.links_pending_max // 2
+
     def _reread(self) -> None:
         """Read some of what waits, and no more: flushes come meanwhile."""
-        if self._unread and self._open < self._settings.links_pending_max // 2:
+        if self._reads():
             for edge, verdict in self._unread.read():
                 self._wait(Waiting(edge, verdict=verdict), 0.0)
 
     def _wait(self, waiting: Waiting, pause_s: float) -> None:
         if self._open >= self._settings.links_pending_max:
-            self._unread.add(waiting.edge.log)
+            self._unread.add(waiting.edge.log, waiting.edge.arrival)
             return
         self._open += 1
         self._by_chain.setdefault(_place(waiting.edge)[0], set()).add(waiting)

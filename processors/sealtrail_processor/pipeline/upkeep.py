@@ -126,6 +126,7 @@ class Upkeep:
     def loaded(self, number: int) -> None:
         """A partition was read anew: its chains are watched from now on."""
         self._timers.forget(number)
+        self._releaser.loaded()
 
     def assigned(self) -> None:
         """Partitions were handed out, and are loaded."""

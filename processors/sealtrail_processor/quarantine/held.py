@@ -184,14 +184,17 @@ OPEN = UNTOUCHED.replace("quarantine_acts)", "quarantine_acts WHERE act != 'gone
 
 def parked(store: Store, logs: Sequence[Log]) -> set[tuple[str, int]]:
     """Those of these partitions, (topic, partition), with parked messages that wait."""
-    places = [(at.topic, at.partition) for at in logs]
-    rows = store.query(
-        "SELECT DISTINCT topic, partition FROM committed_quarantine "  # noqa: S608 - our own text
-        f"WHERE disposition = 'parked' AND {UNTOUCHED} "
-        "AND (topic, partition) IN {places:Array(Tuple(String, UInt16))}",
-        {"places": places},
-    )
-    return {(topic, partition) for topic, partition in rows}
+    found = set()
+    for topic in {at.topic for at in logs}:
+        partitions = [at.partition for at in logs if at.topic == topic]
+        rows = store.query(
+            "SELECT DISTINCT partition FROM committed_quarantine "  # noqa: S608 - our own text
+            f"WHERE disposition = 'parked' AND {UNTOUCHED} AND topic = {{topic:String}} "
+            "AND partition IN {partitions:Array(UInt16)}",
+            {"topic": topic, "partitions": partitions},
+        )
+        found |= {(topic, partition) for (partition,) in rows}
+    return found
 
 
 def release(

@@ -65,7 +65,7 @@ class _Look:
     by the broker's clock, which may be ahead of ours.
     """
 
-    state: tuple[int, int, frozenset[Log]]
+    state: tuple[int, int, int, frozenset[Log]]
     known_at: int
     left: list[Log]
     after: Mapping[str, object] = field(default_factory=lambda: START)
@@ -101,10 +101,15 @@ class Releaser:
         self._reports = reports
         self._releases = metrics.releases
         self._now = now
-        self._seen: tuple[int, int, frozenset[Log]] = (-1, 0, frozenset())
+        self._seen: tuple[int, int, int, frozenset[Log]] = (-1, 0, 0, frozenset())
         self._overtaken = 0
+        self._loads = 0
         self._again: int | None = None
         self._look: _Look | None = None
+
+    def loaded(self) -> None:
+        """Look once more: a partition was read anew, and another worker may have parked in it."""
+        self._loads += 1
 
     def committed(self, flush: Flush, keys: KeysReader, rules: Callable[[Log], Rules]) -> None:
         """Look once more if what was parked is known by now; in the thread that committed it.
@@ -128,7 +133,7 @@ class Releaser:
         """
         began, count = self._now(), 0
         if self._look is None:
-            state = (keys.generation, self._overtaken, frozenset(logs))
+            state = (keys.generation, self._overtaken, self._loads, frozenset(logs))
             due = state != self._seen or (self._again is not None and began >= self._again)
             if not logs or not due:
                 return 0

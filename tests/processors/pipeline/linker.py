@@ -14,7 +14,7 @@ from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
 from sealtrail_processor.linking.edges import Edge, Stored
 from sealtrail_processor.linking.heads import Heads
-from sealtrail_processor.linking.link_store import BLOCK, REFERENCE, Block, LinkStore, Part
+from sealtrail_processor.linking.link_store import BLOCK, REFERENCE, Block, LinkStore, Part, Span
 from sealtrail_processor.linking.links import Linker
 from sealtrail_processor.memory import MemoryHeads, MemoryPublisher
 from sealtrail_processor.reporting.metrics import Metrics
@@ -33,6 +33,8 @@ class FakeLinkStore(LinkStore):
     stored: dict[bytes, list[Stored]] = field(default_factory=dict)
     edges: dict[bytes, list[bytes]] = field(default_factory=dict)
     open: list[Edge] = field(default_factory=list)
+    # Of blocks, how many references have a verdict; these lie among those that have none.
+    settled: dict[tuple[bytes, int], int] = field(default_factory=dict)
     verdicts: dict[tuple[bytes, int, int], str] = field(default_factory=dict)
     chains: dict[int, tuple[int, int, bool, int]] = field(default_factory=dict)
     # Chains that were found AHEAD.
@@ -59,16 +61,14 @@ class FakeLinkStore(LinkStore):
         found = {ids.chain_prefix(chain): chain for chain in self.skew}
         return {prefix: found[prefix] for prefix in prefixes if prefix in found}
 
-    def open_blocks(
-        self, part: Part, after: Block | None = None, limit: int = 10_000
-    ) -> list[Block]:
-        named = sorted({Block(e.child_chain, e.child_seq // BLOCK) for e in self.open})
-        return [block for block in named if after is None or block > after][:limit]
+    def open_blocks(self, part: Part, after: Block | None, limit: int) -> list[Block]:
+        blocks = blocks_of(self.open, self.settled)
+        return [b for b in blocks if after is None or b[:2] > after[:2]][:limit]
 
     def unsettled(
-        self, part: Part, blocks: Sequence[Block], limit: int
+        self, part: Part, spans: Sequence[Span], limit: int
     ) -> list[tuple[Edge, Verdict | None]]:
-        here = [e for e in self.open if Block(e.child_chain, e.child_seq // BLOCK) in blocks]
+        here = [e for e in self.open if any(a[:2] <= place(e) <= b[:2] for a, b in spans)]
         found = here[:limit]
         self.open = [e for e in self.open if e not in found]
         orphans = {key for key, verdict in self.verdicts.items() if verdict == Verdict.ORPHAN}
@@ -87,6 +87,24 @@ class FakeLinkStore(LinkStore):
         for verdict, references in said.items():
             for chain, seq, _, ordinal, _ in map(REFERENCE.unpack, references):
                 self.verdicts[chain, seq, ordinal] = verdict.value
+
+
+def place(edge: Edge) -> tuple[bytes, int]:
+    """The block of a reference."""
+    return edge.child_chain, edge.child_seq // BLOCK
+
+
+def blocks_of(edges: Sequence[Edge], settled: Mapping[tuple[bytes, int], int]) -> list[Block]:
+    """The blocks that have open references, in order."""
+    blocks: list[Block] = []
+    before = 0
+    for name in sorted({*map(place, edges), *settled}):
+        count = sum(place(e) == name for e in edges)
+        references = count + settled.get(name, 0)
+        if count:
+            blocks.append(Block(*name, references, before))
+        before += references
+    return blocks
 
 
 @dataclass

@@ -44,10 +44,9 @@ class Shelf:
     def query(self, sql: str, parameters: Any) -> list[Any]:
         done = {(a["log_id"], a["topic"], a["partition"], a["offset"]) for a in self.acts}
         if sql.startswith("SELECT DISTINCT"):
-            places = {
-                (h.log.topic, h.log.partition) for h in self.held if h.coordinates not in done
-            }
-            return sorted(places & set(parameters["places"]))
+            waiting = [h.log for h in self.held if h.coordinates not in done]
+            numbers = {at.partition for at in waiting if at.topic == parameters["topic"]}
+            return [(number,) for number in numbers & set(parameters["partitions"])]
         after = (parameters["after"], parameters["log_id"], parameters["offset"])
         limit = int(sql.rpartition("LIMIT ")[2])
         found = [

@@ -16,7 +16,7 @@ from sealtrail.findings import Code, Verdict
 from sealtrail_processor.judging.model import Flush
 from sealtrail_processor.linking.edges import Edge, Stored, compare, of_batch
 from sealtrail_processor.linking.heads import Head, pack, tenant_tag
-from sealtrail_processor.linking.link_store import REFERENCE, LinkStore
+from sealtrail_processor.linking.link_store import REFERENCE, Block, LinkStore, Part
 
 
 def test_parents_of_the_same_worker_are_verified_in_memory() -> None:
@@ -230,6 +230,48 @@ def test_a_restarted_linker_takes_up_what_has_no_verdict() -> None:
     bench.turn()
     bench.later(1)
     assert bench.store.verdicts == {(bytes(32), 0, 0): "VERIFIED"}
+
+
+def test_what_cannot_be_read_again_holds_up_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    parent = first_event(one)
+
+    def away(*_: Any) -> Any:
+        raise UnavailableError("takes too long")
+
+    bench.linker.rebuild(bench.scene.log)
+    bench.commit(one.send(), batch_of(two, (parent,)))
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "open_blocks", away)
+        with pytest.raises(UnavailableError):
+            bench.turn()
+    assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
+    other = first_event(one)
+    bench.store.open, bench.store.stored = [edge(other)], {other.event_id: [stored(other)]}
+    bench.turn()
+    bench.later(1)
+    assert bench.store.verdicts[bytes(32), 0, 0] == "VERIFIED"
+
+
+def test_what_a_full_inbox_dropped_is_read_from_its_arrival_on() -> None:
+    bench = Bench()
+    asked: list[int] = []
+    named = bench.store.open_blocks
+
+    def open_blocks(part: Part, *rest: Any) -> list[Block]:
+        asked.append(part.since)
+        return named(part, *rest)
+
+    bench.store.open_blocks = open_blocks  # type: ignore[assignment] # in its place
+    bench.linker._inbox.maxsize = 1
+    one, two = world.Producer(), world.Producer(nonce=world.digest("two"))
+    bench.commit(one.send())
+    bench.commit(batch_of(two, (first_event(one),)))
+    dropped = bench.scene.told[-1]
+    bench.turn()
+    assert asked == [min(judged.arrival for judged in dropped.judged)]
+    assert asked[0] > world.NOW - 86_400 * SECOND
 
 
 def test_what_waits_to_be_linked_holds_no_messages() -> None:

@@ -82,6 +82,11 @@ def test_it_looks_again_only_when_keys_or_partitions_changed() -> None:
     assert worker.run([LOG], reader, lambda _: RULES) == 0
     reader.generation += 1
     assert worker.run([LOG], reader, lambda _: RULES) == 1
+    # What another worker has parked in a partition that it has given back.
+    shelf.held = [held(2, world.Producer().send())]
+    assert worker.run([LOG], reader, lambda _: RULES) == 0
+    worker.loaded()
+    assert worker.run([LOG], reader, lambda _: RULES) == 1
 
 
 @pytest.mark.parametrize(

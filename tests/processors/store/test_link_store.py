@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,13 +136,14 @@ def test_open_links_are_found_by_blocks_that_differ(
     for m in makers:
         sink.write(m.flush(m.accept(40, 30)))
     links, logs = LinkStore(store), [m.log for m in makers]
-    part = Part(logs[0].topic, sorted({log.partition for log in logs}), 0)
+    part = Part(logs[0].topic, sorted({log.partition for log in logs}), 0, 7)
     references = edges_of(store, logs)
-    ours = {reference[0] for reference in references}
 
     def read(where: Part = part, limit: int = 1000) -> dict[bytes, Verdict | None]:
-        blocks = [b for b in links.open_blocks(where) if b.chain in ours]
-        found = links.unsettled(where, blocks, limit) if blocks else []
+        blocks = links.open_blocks(where, None, 1000)
+        found = links.unsettled(where, [(b, b) for b in blocks], limit) if blocks else []
+        together = [(blocks[0], blocks[-1])] if blocks else []
+        assert not blocks or links.unsettled(where, together, limit) == found
         assert {e.log for e, _ in found} <= set(logs)
         assert [e.arrival for e, _ in found] == sorted(e.arrival for e, _ in found)
         return {packed(e): verdict for e, verdict in found}
@@ -151,12 +154,29 @@ def test_open_links_are_found_by_blocks_that_differ(
     [one, two, three, *others] = everything
     links.write({Verdict.VERIFIED: others, Verdict.ORPHAN: [two], Verdict.PENDING: [three]}, NOW)
     assert read() == {one: None, two: Verdict.ORPHAN, three: None}
-    # Said once more before the engine has merged it: named perhaps, not found.
+    # Said once more before the engine has merged it.
     links.write({Verdict.VERIFIED: others}, NOW + 1)
     assert read() == {one: None, two: Verdict.ORPHAN, three: None}
     links.write({Verdict.MISMATCH: [one], Verdict.EXTERNAL: [two, three]}, NOW + 2)
     assert read() == {}
+    assert links.open_blocks(part, None, 1000) == []
     assert read(part._replace(since=NOW + 10_000_000)) == {}
+
+
+def test_a_lasting_verdict_that_another_followed_is_none(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    m = maker(4)
+    sink.write(m.flush(m.accept(10)))
+    links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0, 7)
+    names = [REFERENCE.pack(*reference) for reference in edges_of(store, [m.log])]
+    # Its producer fell silent, and was heard of again; by a clock that is ahead, and one behind it.
+    links.write({Verdict.LOST_WITH_PRODUCER: names[:1], Verdict.VERIFIED: names[2:]}, NOW)
+    links.write({Verdict.PENDING: names[1:2]}, NOW + 2)
+    links.write({Verdict.ORPHAN: names[:1], Verdict.VERIFIED: names[1:2]}, NOW + 1)
+    [block] = links.open_blocks(part, None, 10)
+    found = links.unsettled(part, [(block, block)], 10)
+    assert {packed(e): v for e, v in found} == {names[0]: Verdict.ORPHAN, names[1]: None}
 
 
 def test_blocks_of_what_is_settled_are_not_named_and_others_page_by_page(
@@ -165,22 +185,37 @@ def test_blocks_of_what_is_settled_are_not_named_and_others_page_by_page(
     monkeypatch.setattr(link_store, "BLOCK", 8)
     m = maker(5)
     sink.write(m.flush(m.accept(40, 30)))
-    links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0)
+    links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0, 2**63 - 1)
     references = edges_of(store, [m.log])
-    ours = {reference[0] for reference in references}
     paged: list[Block] = []
     while named := links.open_blocks(part, paged[-1] if paged else None, 2):
         paged += named
-    assert [b for b in paged if b.chain in ours] == sorted(
-        {Block(r[0], r[1] // 8) for r in references}
-    )
+    assert len(paged) > 4
+    count = Counter((reference[0], reference[1] // 8) for reference in references)
+    assert [(block[:2], block.references) for block in paged] == sorted(count.items())
+    assert [block.before for block in paged] == [
+        sum(block.references for block in paged[:n]) for n in range(len(paged))
+    ]
     settled = [r for r in references if r[1] // 8 != 2]
     links.write({Verdict.VERIFIED: [REFERENCE.pack(*r) for r in settled]}, NOW)
-    [left] = [b for b in links.open_blocks(part) if b.chain in ours]
-    assert left.number == 2
-    # The parts of other partitions and topics have nothing.
-    assert links.open_blocks(part._replace(partitions=[999])) == []
-    assert links.open_blocks(part._replace(topic="no such topic")) == []
+    assert links.open_blocks(part, None, 10) == [b for b in paged if b.number == 2]
+    # Other partitions and topics have nothing.
+    assert links.open_blocks(part._replace(partitions=[999]), None, 10) == []
+    assert links.open_blocks(part._replace(topic="no such topic"), None, 10) == []
+
+
+def test_as_many_ranges_as_are_named_fit_into_a_question(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make
+) -> None:
+    m = maker(6)
+    sink.write(m.flush(m.accept(10)))
+    links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0, 7)
+    [block] = links.open_blocks(part, None, 10)
+    high = ids.MAX_SEQ // link_store.BLOCK
+    far = [Block(os.urandom(32), high, 1, 0) for _ in range(2 * link_store.SPANS)]
+    spans = [(a, b) for a, b in pairwise(sorted(far)) if not a.chain <= block.chain <= b.chain]
+    found = links.unsettled(part, [*spans[: link_store.SPANS - 1], (block, block)], 100)
+    assert len(found) == len(edges_of(store, [m.log]))
 
 
 def edges_of(store: ClickHouseStore, logs: list[Log]) -> list[tuple[bytes, int, int, int, bytes]]:
