@@ -91,15 +91,17 @@ def bench_command(
             measured = Rates(rig, plan, output.remark)
             measured.run()
             figures |= report.rates(measured)
-    # A stack each: what a variant believed unread is no fit subject for an audit, and a store of
-    # 100 thousand events holds no others.
+    # A stack each: what a variant believed unread is no fit subject for an audit, and stores that
+    # differ in their size are to differ in nothing else, such as what is left to merge.
     if set(wanted) - {"rates", "growth", "lineage"}:
         with Rig(real=real) as rig:
             _others(rig, wanted, figures, seconds, output)
     if {"growth", "lineage"} & set(wanted):
         sizes = tuple(size for size in SIZES if size <= most) or (most,)
-        with Rig(real=real) as rig:
-            _grown(rig, wanted, figures, sizes, output)
+        walks = sizes[1:] or sizes
+        for size in sizes if "growth" in wanted else walks:
+            with Rig(real=real) as rig:
+                _grown(rig, wanted, figures, size, walks, output)
     _summary(figures)
     rows = report.goals(figures)
     if not output.json:
@@ -155,23 +157,20 @@ def _grown(
     rig: Rig,
     wanted: tuple[str, ...],
     figures: dict[str, Any],
-    sizes: tuple[int, ...],
+    size: int,
+    walks: tuple[int, ...],
     output: Output,
 ) -> None:
-    """Sections on a store of synthetic rows, which grows from one size to the next."""
+    """Sections on a store of so many synthetic rows."""
     from sealtrail_bench import beside, lineages
 
-    walks = sizes[1:] or sizes
-    for size in sizes:
-        if "growth" not in wanted and not ("lineage" in wanted and size in walks):
-            continue
-        beside.grow(rig, size, output.remark)
-        if "lineage" in wanted and size in walks:
-            found = lineages.measure(rig, size, output.remark)
-            figures.setdefault("lineage", {})[str(size)] = found
-        if "growth" in wanted:
-            found = beside.grown(rig, size, output.remark)
-            figures.setdefault("growth", {})[str(size)] = found
+    beside.grow(rig, size, output.remark)
+    if "lineage" in wanted and size in walks:
+        found = lineages.measure(rig, size, output.remark)
+        figures.setdefault("lineage", {})[str(size)] = found
+    if "growth" in wanted:
+        found = beside.grown(rig, size, output.remark)
+        figures.setdefault("growth", {})[str(size)] = found
 
 
 def _summary(figures: dict[str, Any]) -> None:
