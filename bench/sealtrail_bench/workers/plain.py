@@ -96,6 +96,7 @@ class Lanes:
 def main() -> None:
     """Consume until SIGTERM."""
     settings = load(WorkerSettings)
+    wiring.tune()
     outside = wiring.connect(settings)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

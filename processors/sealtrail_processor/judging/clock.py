@@ -76,8 +76,8 @@ def _causality(batch: VerifiedBatch, limits: Tolerances, suspect: bytes | None) 
     for index, (occurred_at, parents) in enumerate(
         zip(batch.occurred_at, batch.parents, strict=True)
     ):
-        for parent in parents:
-            if parent.occurred_at > occurred_at:
+        for _, caused_at, _ in parents:
+            if caused_at > occurred_at:
                 found = _before_parent(batch, index, limits, suspect)
                 if found is not None:
                     findings.append(found)

@@ -204,14 +204,10 @@ class Linker:
         for judged in batches:
             self._recent.add(judged)
         self._suspects.take(flush)
-        rest, pack = [], REFERENCE.pack
+        rest = []
         for judged in batches:
-            held, others = self._recent.split(judged.batch)
-            statement, parents = judged.batch.statement, judged.batch.parents
-            chain, first, branch = statement.chain_id, statement.first_seq, judged.branch
-            self._held += [
-                pack(chain, first + i, branch, n, parents[i][n].event_id) for i, n in held
-            ]
+            held, others = self._recent.split(judged)
+            self._held += held
             rest += edges.of_batch(flush.log, judged, others)
         return rest
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING
 
 from sealtrail import ids
+from sealtrail_processor.linking.link_store import REFERENCE
 
 if TYPE_CHECKING:
-    from sealtrail.validate import VerifiedBatch
+    from sealtrail.event import ParentRef
     from sealtrail_processor.judging.model import Judged
 
 # (first_seq, leaf hashes, times, tenant): the tuples of the verified batch itself, not copied.
@@ -50,41 +52,48 @@ class Recent:
                 del self._chains[chain]
             self._held -= len(oldest[1])
 
-    def split(self, batch: VerifiedBatch) -> tuple[list[Position], list[Position]]:
-        """References of a batch as (index of the event, ordinal of the parent).
+    def split(self, judged: Judged) -> tuple[list[bytes], list[Position]]:
+        """References of an accepted batch that are proved here, and where the others stand.
 
-        First those whose parent is here just as the child says, of the same tenant; then the rest.
-        This runs for every reference.
+        Proved: the parent is here just as the child says, of the same tenant. These as `REFERENCE`
+        packs them; the rest as (index of the event, ordinal of the parent). This runs for every
+        reference.
         """
-        held, rest = [], []
-        statement = batch.statement
-        tenant, chains = statement.tenant, self._chains
-        own_leaves, own_times = batch.leaf_hashes, batch.occurred_at
-        # What the id of the event before the one with a given index is, less the index.
-        before = (ids.template(statement.chain_id) | statement.first_seq) - 1
-        for index, parents in enumerate(batch.parents):
-            for ordinal, (name, time, leaf) in enumerate(parents):
-                # Most name the event before them, of the same batch: committed with it.
+        batch = judged.batch
+        held: list[bytes] = []
+        rest: list[Position] = []
+        if batch is None:
+            return held, rest
+        statement, branch, pack = batch.statement, judged.branch, REFERENCE.pack
+        chain, tenant, first = statement.chain_id, statement.tenant, statement.first_seq
+        # What the id of the event before the one with a given number is, less that number.
+        before = ids.template(chain) - 1
+        # Most name the event before them, of the same batch: committed with it.
+        leaves, times = (None, *batch.leaf_hashes), (None, *batch.occurred_at)
+        for seq, parents, own, own_at in zip(
+            count(first), batch.parents, leaves, times, strict=False
+        ):
+            for ordinal, parent in enumerate(parents):
+                name, at, leaf = parent
                 if (
-                    index
-                    and leaf == own_leaves[index - 1]
-                    and time == own_times[index - 1]
-                    and name == (before + index).to_bytes(16, "big")
-                ):
-                    held.append((index, ordinal))
-                    continue
-                seq = int.from_bytes(name[_CHAIN:], "big")
-                # The newest first: parents are mostly young.
-                for first_seq, leaves, times, owner in reversed(chains.get(name[:_CHAIN], ())):
-                    at = seq - first_seq
-                    if (
-                        0 <= at < len(leaves)
-                        and leaves[at] == leaf
-                        and times[at] == time
-                        and owner == tenant
-                    ):
-                        held.append((index, ordinal))
-                        break
+                    leaf == own and at == own_at and name == (before + seq).to_bytes(16, "big")
+                ) or self._holds(parent, tenant):
+                    held.append(pack(chain, seq, branch, ordinal, name))
                 else:
-                    rest.append((index, ordinal))
+                    rest.append((seq - first, ordinal))
         return held, rest
+
+    def _holds(self, parent: ParentRef, tenant: str) -> bool:
+        name, at, leaf = parent
+        seq = int.from_bytes(name[_CHAIN:], "big")
+        # The newest first: parents are mostly young.
+        for first_seq, leaves, times, owner in reversed(self._chains.get(name[:_CHAIN], ())):
+            index = seq - first_seq
+            if (
+                0 <= index < len(leaves)
+                and leaves[index] == leaf
+                and times[index] == at
+                and owner == tenant
+            ):
+                return True
+        return False

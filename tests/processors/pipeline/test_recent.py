@@ -12,6 +12,7 @@ from tests.contract import world
 
 from sealtrail import ids
 from sealtrail.event import ParentRef
+from sealtrail_processor.linking.link_store import REFERENCE
 from sealtrail_processor.linking.recent import Recent
 
 if TYPE_CHECKING:
@@ -49,8 +50,19 @@ def remembering(*batches: Any) -> Recent:
     return recent
 
 
+def split(recent: Recent, batch: Any) -> tuple[list[Any], list[Any]]:
+    """Places of the references that are proved, and of the others."""
+    held, rest = recent.split(SimpleNamespace(batch=batch, branch=5))  # type: ignore[arg-type] # see above
+    places = []
+    for chain, seq, branch, ordinal, name in map(REFERENCE.unpack, held):
+        assert (chain, branch) == (CHAIN, 5)
+        assert name == batch.parents[seq - FIRST][ordinal].event_id
+        places.append((seq - FIRST, ordinal))
+    return places, rest
+
+
 def test_the_event_before_needs_no_memory() -> None:
-    assert remembering().split(child(true(2))) == ([(3, 0)], [])
+    assert split(remembering(), child(true(2))) == ([(3, 0)], [])
 
 
 @pytest.mark.parametrize(
@@ -66,19 +78,19 @@ def test_the_event_before_needs_no_memory() -> None:
 )
 def test_what_differs_in_any_part_is_left_to_the_store(forged: ParentRef) -> None:
     recent = remembering(made())
-    assert recent.split(child(forged)) == ([], [(3, 0)])
-    assert recent.split(child(true(2), forged)) == ([(3, 0)], [(3, 1)])
+    assert split(recent, child(forged)) == ([], [(3, 0)])
+    assert split(recent, child(true(2), forged)) == ([(3, 0)], [(3, 1)])
 
 
 def test_the_first_event_of_a_batch_has_none_before_it() -> None:
     last = ParentRef(ids.event_id(CHAIN, FIRST - 1), TIMES[-1], LEAVES[-1])
-    assert remembering().split(child(last, index=0)) == ([], [(0, 0)])
+    assert split(remembering(), child(last, index=0)) == ([], [(0, 0)])
 
 
 def test_of_another_tenant_nothing_is_proved() -> None:
     recent = remembering(made(OTHER, tenant="another"))
-    assert recent.split(child(true(1, OTHER))) == ([], [(3, 0)])
-    assert remembering(made(OTHER)).split(child(true(1, OTHER))) == ([(3, 0)], [])
+    assert split(recent, child(true(1, OTHER))) == ([], [(3, 0)])
+    assert split(remembering(made(OTHER)), child(true(1, OTHER))) == ([(3, 0)], [])
 
 
 def slow(batch: Any, known: Sequence[ParentRef]) -> tuple[list[Any], list[Any]]:
@@ -103,4 +115,4 @@ def test_all_that_were_committed_are_found_and_no_others(
     batch = made()
     batch.parents = parents
     known = [true(n, chain) for n in range(4) for chain in (CHAIN, OTHER)]
-    assert remembering(batch, made(OTHER)).split(batch) == slow(batch, known)
+    assert split(remembering(batch, made(OTHER)), batch) == slow(batch, known)
