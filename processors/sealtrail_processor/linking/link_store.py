@@ -41,13 +41,14 @@ SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WI
 _SETTLED = ", ".join(f"'{verdict}'" for verdict in SETTLED)
 
 # Open links are looked for by blocks of so many sequence numbers, and read of so many ranges of
-# blocks in one query: 1,100 bytes of SQL each at most.
+# blocks in one query: 1,200 bytes of SQL each at most.
 BLOCK, SPANS = 1024, 100
 _HERE = (
     "FROM edges_by_child WHERE topic = {topic:String} AND partition IN {partitions:Array(UInt16)} "
     "AND arrival >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
 )
-_DECIDED = "decided_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+# By a worker's clock, which may be behind the broker's.
+_DECIDED = "decided_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') - INTERVAL 1 HOUR"
 # It is asked while the stream begins, which needs the other cores.
 _BESIDE = "SETTINGS max_threads = 1"
 
@@ -219,7 +220,9 @@ class LinkStore:
         children, places = (" OR ".join(map(of, spans)) for of in (_children, _places))
         verdicts = (
             "SELECT child_chain, child_seq, child_branch, ordinal FROM link_verdicts FINAL "  # noqa: S608 - hex and numbers only
-            f"WHERE ({places}) AND {_DECIDED} AND verdict IN"
+            f"WHERE ({places}) AND {_DECIDED} "
+            # A span may have chains of other partitions, and of other years.
+            f"AND child_chain IN (SELECT child_chain {_HERE} AND ({children})) AND verdict IN"
         )
         reference = "(child_chain, child_seq, child_branch, ordinal)"
         rows = self._store.query(

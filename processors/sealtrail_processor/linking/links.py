@@ -56,7 +56,7 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.2, 60.0
 # store as much as a large one.
 ROUND_S = 0.5
 GIVE_UP_WINDOWS = 144
-AT_ONCE = 10_000
+AT_ONCE, FEW_FLUSHES = 10_000, 16
 NO_CHAIN = -1
 _TAKEN = (Disposition.ACCEPTED, Disposition.RELEASED)
 
@@ -120,6 +120,7 @@ class Linker:
         self._open = 0
         self._count = itertools.count()
         self._unread = Unread(store, settings, now)
+        self._read_at, self._read_pause_s = 0.0, FIRST_RETRY_S
         self._verdicts: list[Decision] = []
         # Verified in memory, nearly all: no object is made for each of them.
         self._held: list[bytes] = []
@@ -178,7 +179,6 @@ class Linker:
         self._write()
         self._metrics.links_pending.set(self._open)
         self._suspects.turn(self._now())
-        # After the verdicts: a question that fails holds up none.
         self._reread()
         # Last: a search that fails holds up no verdict.
         if closed := self._rings.again():
@@ -212,14 +212,30 @@ class Linker:
         return rest
 
     def _reads(self) -> bool:
-        """Whether anything of the store is to be read, and there is room for it."""
-        return bool(self._unread) and self._open < self._settings.links_pending_max // 2
+        """Whether anything of the store is to be read, and there is room and time for it."""
+        return (
+            bool(self._unread)
+            and self._open < self._settings.links_pending_max // 2
+            # What waits there would be read as well.
+            and self._inbox.qsize() < FEW_FLUSHES
+            and time.monotonic() >= self._read_at
+        )
 
     def _reread(self) -> None:
         """Read some of what waits, and no more: flushes come meanwhile."""
-        if self._reads():
-            for edge, verdict in self._unread.read():
-                self._wait(Waiting(edge, verdict=verdict), 0.0)
+        if not self._reads():
+            return
+        try:
+            found = self._unread.read()
+        except SealtrailError as error:
+            # Verdicts are not to wait for it.
+            log.warning("open links cannot be read: %s", error)
+            self._read_at = time.monotonic() + self._read_pause_s
+            self._read_pause_s = min(2 * self._read_pause_s, LAST_RETRY_S)
+            return
+        self._read_pause_s = FIRST_RETRY_S
+        for edge, verdict in found:
+            self._wait(Waiting(edge, verdict=verdict), 0.0)
 
     def _wait(self, waiting: Waiting, pause_s: float) -> None:
         if self._open >= self._settings.links_pending_max:

@@ -174,9 +174,9 @@ def tune() -> None:
     # thread: 60 MB of a worker under load, which nobody used.
     allocator.tune(mmap_threshold=1 << 20, arenas=2)
     # A flush has a hundred thousand tuples of parents, which live until they are linked. By itself
-    # Python looks for cycles through all of the process for each hundred thousand: a fifth of what
-    # a worker computes (ADR 0141).
-    gc.set_threshold(20_000, 20, 20)
+    # Python looks for cycles in all of the process whenever these are a quarter more: a fifth of
+    # what a worker computes. Young objects are looked at as ever (ADR 0141).
+    gc.set_threshold(700, 10, 1000)
 
 
 def run(change: Callable[[Outside], Outside] | None = None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import struct
+import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import clickhouse_connect
@@ -240,12 +241,27 @@ class ClickHouseStore:
                 self._client = client
             return run(self._client)
         except exceptions.Error as error:
+            _forget(error)
             raise translated(error) from None
         except (TypeError, ValueError, OverflowError, struct.error) as error:
             # Values that do not fit the columns: trying again would not help.
             raise StoreRefused(f"a value does not fit: {error}", code=0) from None
         except OSError as error:
+            _forget(error)
             raise StoreUnavailable(f"store cannot be reached: {error}") from None
+
+
+def _forget(error: BaseException | None) -> None:
+    """Let go of what the frames hold that an error came through.
+
+    A request that failed is a cycle in urllib3 (the error, its traceback, the frame), and with it
+    lies what it was to send, some MB, until somebody looks for garbage.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def translated(error: exceptions.Error) -> SealtrailError:

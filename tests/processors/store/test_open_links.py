@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.processors.store.making import NOW, Make
@@ -200,3 +201,30 @@ def test_what_is_found_is_what_has_no_lasting_verdict(
                 assert name not in found
                 found[name] = verdict
         assert found == expected
+
+
+def test_chains_that_are_not_asked_for_are_not_looked_through(
+    store: ClickHouseStore, sink: ClickHouseSink, maker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = maker(7)
+    sink.write(m.flush(m.accept(10)))
+    links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0, 7)
+    [block] = links.open_blocks(part, None, 10)
+    names = [REFERENCE.pack(os.urandom(32), 1, 0, 0, bytes(16)) for _ in range(30_000)]
+    links.write({Verdict.VERIFIED: names}, NOW)
+    asked: list[tuple[str, Any]] = []
+    query = store.query
+
+    def noted(sql: str, parameters: Any = None) -> Any:
+        asked.append((sql, parameters))
+        return query(sql, parameters)
+
+    monkeypatch.setattr(store, "query", noted)
+    everything = (block._replace(chain=bytes(32)), block._replace(chain=b"\xff" * 32))
+    assert len(links.unsettled(part, [everything], 100)) == len(edges_of(store, [m.log]))
+    sql, parameters = asked[0]
+    plan = "\n".join(str(row[0]) for row in query(f"EXPLAIN indexes = 1 {sql}", parameters))
+    # A granule of each part at most: of the 30,000 verdicts one of four.
+    found = re.search(r"link_verdicts\).*?Granules: (\d+)/(\d+)", plan, re.DOTALL)
+    assert found is not None
+    assert int(found[2]) - int(found[1]) >= 3
