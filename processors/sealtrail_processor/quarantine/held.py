@@ -178,6 +178,8 @@ UNTOUCHED = (
     "(log_id, topic, partition, offset) NOT IN "
     "(SELECT log_id, topic, partition, offset FROM quarantine_acts)"
 )
+# Parked, and nothing was done about it.
+WAITING = f"disposition = 'parked' AND {UNTOUCHED}"
 # Somebody has to see to it: also where its bytes were gone when its record came.
 OPEN = UNTOUCHED.replace("quarantine_acts)", "quarantine_acts WHERE act != 'gone')")
 
@@ -189,7 +191,7 @@ def parked(store: Store, logs: Sequence[Log]) -> set[tuple[str, int]]:
         partitions = [at.partition for at in logs if at.topic == topic]
         rows = store.query(
             "SELECT DISTINCT partition FROM committed_quarantine "  # noqa: S608 - our own text
-            f"WHERE disposition = 'parked' AND {UNTOUCHED} AND topic = {{topic:String}} "
+            f"WHERE {WAITING} AND topic = {{topic:String}} "
             "AND partition IN {partitions:Array(UInt16)}",
             {"topic": topic, "partitions": partitions},
         )

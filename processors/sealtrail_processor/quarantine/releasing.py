@@ -23,7 +23,7 @@ from sealtrail.validate import Refused, validate
 from sealtrail_processor.judging.model import Finding
 from sealtrail_processor.judging.ports import Unreadable
 from sealtrail_processor.quarantine.held import (
-    UNTOUCHED,
+    WAITING,
     Held,
     find,
     fitting,
@@ -159,7 +159,7 @@ class Releaser:
 
     def _page(self, at: Log, after: Mapping[str, object]) -> list[Held]:
         condition = (
-            f"disposition = 'parked' AND topic = {{topic:String}} AND {UNTOUCHED} "
+            f"{WAITING} AND topic = {{topic:String}} "
             "AND partition = {partition:UInt16} AND (arrival, log_id, offset) > "
             "(fromUnixTimestamp64Micro({after:Int64}, 'UTC'), {log_id:String}, {offset:UInt64})"
         )

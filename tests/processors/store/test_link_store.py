@@ -13,19 +13,13 @@ from sealtrail.findings import Code, Verdict
 from sealtrail_processor.judging.model import Finding
 from sealtrail_processor.linking import link_store
 from sealtrail_processor.linking.edges import Stored
-from sealtrail_processor.linking.link_store import (
-    REFERENCE,
-    VERDICTS,
-    LinkStore,
-)
+from sealtrail_processor.linking.link_store import REFERENCE, VERDICTS, LinkStore
 from sealtrail_processor.store import rows
 from sealtrail_processor.store.port import StoreRefused
 
 if TYPE_CHECKING:
     from sealtrail_processor.store.client import ClickHouseStore
     from sealtrail_processor.store.sink import ClickHouseSink
-
-SECOND = 1_000_000
 
 
 def test_chains_found_ahead_are_answered_if_they_were_asked_for(
