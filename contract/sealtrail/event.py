@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from sealtrail import avro
+from sealtrail import avro, ids
 from sealtrail.errors import EventError, MalformedError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_EVENT_BYTES = 512 * 1024
 MAX_PARENTS = 64
@@ -150,7 +146,7 @@ class ProvenanceEvent:
             time = parent.occurred_at
             if type(time) is not int or not MIN_MICROS <= time <= MAX_MICROS:
                 raise _no_time(time)
-            if not _is_event_id(parent.event_id):
+            if not ids.is_event_id(parent.event_id):
                 raise EventError(
                     "a parent's id is no event id", hint="use the receipt's .reference"
                 )
@@ -237,123 +233,3 @@ def commitment(opening: bytes) -> bytes:
     if len(opening) < 16:
         raise EventError("an opening begins with 16 random bytes")
     return sha256(COMMITMENT_TAG + opening).digest()
-
-
-def causal_prefix(data: bytes) -> tuple[int, list[ParentRef]]:
-    """(occurred_at, parents) from the first two fields of an event, whatever its schema version.
-
-    Written out, not by a schema: it is strict (minimal varints, one positive block), and it is the
-    hot path.
-
-    Raises:
-        MalformedError: not decodable, not canonical, a time outside of the calendar, too many
-            parents, or one whose id is no event id.
-    """
-    try:
-        occurred_at, at = _long(data, 0)
-        if not MIN_MICROS <= occurred_at <= MAX_MICROS:
-            raise MalformedError("event: occurred_at is no time of the calendar")
-        if data[at] == 0:
-            return occurred_at, []
-        count, at = _long(data, at)
-        if not 0 < count <= MAX_PARENTS:
-            raise MalformedError(f"event: block of {count} parents")
-        parents = []
-        for _ in range(count):
-            event_id = data[at : at + 16]
-            when, at = _long(data, at + 16)
-            leaf = data[at : at + 32]
-            at += 32
-            if not MIN_MICROS <= when <= MAX_MICROS:
-                raise MalformedError("event: a parent's time is no time of the calendar")
-            if not _is_event_id(event_id):
-                raise MalformedError("event: a parent's id is no event id")
-            parents.append(ParentRef(event_id, when, leaf))
-        if data[at] != 0:
-            raise MalformedError("event: parents are not one block")
-    except IndexError:
-        raise MalformedError("event: ends within its first two fields") from None
-    return occurred_at, parents
-
-
-_TIME = rb"([\x80-\xff]{7}[\x01-\x7f])"
-# What nearly all events begin with: a time of eight bytes (1979 to 3111), and no parent or one.
-_USUAL = re.compile(
-    _TIME + rb"(?:\x00|\x02(.{6}[\x80-\x8f].[\x80-\xbf].{7})" + _TIME + rb"(.{32})\x00)",
-    re.DOTALL,
-)
-
-
-def causal_prefixes(
-    events: Sequence[bytes],
-) -> tuple[tuple[int, ...], tuple[tuple[ParentRef, ...], ...]]:
-    """`causal_prefix` of many events: their times, and their parents.
-
-    Raises:
-        MalformedError: as `causal_prefix`; says of which event.
-    """
-    times: list[int] = []
-    parents: list[tuple[ParentRef, ...]] = []
-    # Times repeat: an event's parent is mostly the event before. Of all times within 8 ms only the
-    # first two bytes differ.
-    known: dict[bytes, int] = {}
-    bases: dict[bytes, int] = {}
-    match, nothing = _USUAL.match, ()
-    # A named tuple's own way to be made takes twice as long; this runs for every event.
-    new = tuple.__new__
-    for index, event in enumerate(events):
-        found = match(event)
-        if found is None:
-            try:
-                time, causes = causal_prefix(event)
-            except MalformedError as error:
-                raise MalformedError(f"event {index}: {error.message}") from None
-            times.append(time)
-            parents.append(tuple(causes))
-            continue
-        when, event_id, parent_when, leaf = found.groups()
-        at = known.get(when)
-        if at is None:
-            at = known[when] = _usual_time(when, bases)
-        times.append(at)
-        if event_id is None:
-            parents.append(nothing)
-            continue
-        parent_at = known.get(parent_when)
-        if parent_at is None:
-            parent_at = known[parent_when] = _usual_time(parent_when, bases)
-        parents.append((new(ParentRef, (event_id, parent_at, leaf)),))
-    return tuple(times), tuple(parents)
-
-
-def _usual_time(varint: bytes, bases: dict[bytes, int]) -> int:
-    """The value of a zig-zag varint of eight bytes; bases: by the upper six, kept by the caller."""
-    high = varint[2:]
-    base = bases.get(high)
-    if base is None:
-        base = bases[high] = sum((byte & 0x7F) << 7 * n for n, byte in enumerate(high, 2))
-    number = base | (varint[1] & 0x7F) << 7 | varint[0] & 0x7F
-    return (number >> 1) ^ -(number & 1)
-
-
-def _is_event_id(value: bytes) -> bool:
-    """Whether 16 bytes are a UUID of version 8 (RFC 9562 section 5.8)."""
-    return len(value) == 16 and value[6] >> 4 == 8 and value[8] >> 6 == 2
-
-
-def _long(data: bytes, at: int) -> tuple[int, int]:
-    """A minimal zig-zag varint (Avro specification, "Binary Encoding") and where it ends."""
-    start = at
-    number = shift = 0
-    while True:
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            break
-        shift += 7
-        if shift > 63:
-            raise MalformedError("event: varint is too long")
-    if (byte == 0 and at - start > 1) or number >= 1 << 64:
-        raise MalformedError("event: varint is not minimal")
-    return (number >> 1) ^ -(number & 1), at

@@ -49,15 +49,20 @@ def event_id(chain_id: bytes, seq: int) -> bytes:
     return (template(chain_id) | seq).to_bytes(16, "big")
 
 
+def is_event_id(value: bytes) -> bool:
+    """Whether 16 bytes are a UUID of version 8 (RFC 9562 section 5.8)."""
+    return len(value) == 16 and value[6] >> 4 == 8 and value[8] >> 6 == 2
+
+
 def parse(event_id: bytes) -> tuple[int, int]:
     """(first 82 bits of the chain id, sequence number) of an event id.
 
     Raises:
         MalformedError: not a UUID of version 8.
     """
-    number = int.from_bytes(event_id, "big")
-    if len(event_id) != 16 or number >> 76 & 0xF != 8 or number >> 62 & 3 != 2:
+    if not is_event_id(event_id):
         raise MalformedError("event id is not a UUID of version 8")
+    number = int.from_bytes(event_id, "big")
     bits = (number >> 80) << 34 | (number >> 64 & 0xFFF) << 22 | number >> 40 & 0x3FFFFF
     return bits, number & MAX_SEQ
 

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from sealtrail import avro, dsse, merkle
+from sealtrail import avro, dsse, ids, merkle
 from sealtrail.batch import MAX_EVENTS, SignedBatch, unframe
+from sealtrail.causal import Parents, causal_prefixes
 from sealtrail.errors import ContractError, MalformedError, NotCanonicalError, SignatureError
-from sealtrail.event import MAX_EVENT_BYTES, ParentRef, causal_prefixes
+from sealtrail.event import MAX_EVENT_BYTES
 from sealtrail.findings import Code
 from sealtrail.keys import PublicKey, public_key
 from sealtrail.records import SPOOL_GRACE_US, Directory, KeyRecord
@@ -81,7 +82,7 @@ class VerifiedBatch:
     statement_hash: bytes
     leaf_hashes: tuple[bytes, ...]
     occurred_at: tuple[int, ...]
-    parents: tuple[tuple[ParentRef, ...], ...]
+    parents: Parents
     schema: avro.Codec
 
 
@@ -208,7 +209,7 @@ def _batch(
         raise _Refusal(
             Code.BAD_ROOT, 8, f"{len(envelope.events)} events, the statement says {statement.count}"
         )
-    leaves = [sha256(b"\x00" + event).digest() for event in envelope.events]
+    leaves = tuple([sha256(b"\x00" + event).digest() for event in envelope.events])
     if merkle.root(leaves) != statement.root:
         raise _Refusal(Code.BAD_ROOT, 8, "the events are not those of the signed root")
     # (9): causal prefix of each event.
@@ -217,14 +218,15 @@ def _batch(
         index, size = next((i, n) for i, n in enumerate(sizes) if n > MAX_EVENT_BYTES)
         raise _Refusal(Code.BAD_EVENT, 9, f"event {index} has {size} bytes")
     try:
-        times, parents = causal_prefixes(envelope.events)
+        first_id = ids.template(statement.chain_id) + statement.first_seq
+        times, parents = causal_prefixes(envelope.events, leaves, first_id)
     except MalformedError as error:
         raise _Refusal(Code.BAD_EVENT, 9, error.message) from None
     return VerifiedBatch(
         envelope,
         statement,
         sha256(envelope.statement).digest(),
-        tuple(leaves),
+        leaves,
         times,
         parents,
         codec,

@@ -10,7 +10,8 @@ from tests.attacks.registry import attack
 from tests.scenarios.chains import SECOND, event
 
 from sealtrail import ids
-from sealtrail.event import ParentRef, causal_prefix
+from sealtrail.causal import causal_prefix
+from sealtrail.event import ParentRef
 from sealtrail.findings import Code
 from sealtrail.merkle import leaf_hash
 

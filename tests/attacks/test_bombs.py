@@ -156,7 +156,8 @@ def warm(line: Line) -> None:
 
 def reference(chain_id: bytes, number: int, made: bytes) -> Any:
     """How a child names an event."""
-    from sealtrail.event import ParentRef, causal_prefix
+    from sealtrail.causal import causal_prefix
+    from sealtrail.event import ParentRef
     from sealtrail.merkle import leaf_hash
 
     return ParentRef(ids.event_id(chain_id, number), causal_prefix(made)[0], leaf_hash(made))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.contract import world as w
 
-from sealtrail import avro, event, ids
+from sealtrail import avro, causal, event, ids, merkle
 from sealtrail.errors import EventError, MalformedError
 
 PARENT = event.ParentRef(ids.event_id(w.digest("chain"), 7), w.NOW, w.digest("leaf"))
@@ -61,7 +61,7 @@ def test_round_trip(made: event.ProvenanceEvent) -> None:
     data = made.encode()
     value = avro.codec("ProvenanceEvent").decode(data)
     assert value == made.value()
-    occurred_at, parents = event.causal_prefix(data)
+    occurred_at, parents = causal.causal_prefix(data)
     assert (occurred_at, tuple(parents)) == (made.occurred_at, made.parents)
 
 
@@ -72,13 +72,13 @@ def test_a_cut_causal_prefix_is_refused(made: event.ProvenanceEvent, data: st.Da
     end = len(prefix.encode({k: made.value()[k] for k in ("occurred_at", "parents")}))
     cut = whole[: data.draw(st.integers(0, end - 1))]
     with pytest.raises(MalformedError):
-        event.causal_prefix(cut)
+        causal.causal_prefix(cut)
 
 
 @given(st.binary(max_size=200))
 def test_hostile_bytes_raise_only_our_errors(data: bytes) -> None:
     try:
-        occurred_at, parents = event.causal_prefix(data)
+        occurred_at, parents = causal.causal_prefix(data)
     except MalformedError:
         return
     assert event.MIN_MICROS <= occurred_at <= event.MAX_MICROS
@@ -115,12 +115,12 @@ ONE = PARENT.event_id + long(5) + PARENT.leaf_hash
 )
 def test_a_bad_causal_prefix_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedError):
-        event.causal_prefix(data)
+        causal.causal_prefix(data)
 
 
 def test_a_causal_prefix_may_be_all_that_a_reader_knows() -> None:
-    assert event.causal_prefix(long(5) + b"\x00" + b"later fields") == (5, [])
-    assert len(event.causal_prefix(long(5) + long(64) + ONE * 64 + b"\x00")[1]) == 64
+    assert causal.causal_prefix(long(5) + b"\x00" + b"later fields") == (5, [])
+    assert len(causal.causal_prefix(long(5) + long(64) + ONE * 64 + b"\x00")[1]) == 64
 
 
 REF = event.EntityRef("n", "e")
@@ -199,16 +199,36 @@ def outcome(read: Any) -> Any:
         return error.message
 
 
+FIRST_ID = ids.template(w.digest("chain")) + 3
+
+
 def one_by_one(events: list[bytes]) -> Any:
     times, parents = [], []
     for index, data in enumerate(events):
         try:
-            occurred_at, found = event.causal_prefix(data)
+            occurred_at, found = causal.causal_prefix(data)
         except MalformedError as error:
             return f"event {index}: {error.message}"
         times.append(occurred_at)
         parents.append(tuple(found))
-    return tuple(times), tuple(parents)
+    return tuple(times), parents
+
+
+def at_once(events: list[bytes]) -> Any:
+    leaves = tuple(map(merkle.leaf_hash, events))
+    times, parents = causal.causal_prefixes(events, leaves, FIRST_ID)
+    before = [
+        event.ParentRef((FIRST_ID + n).to_bytes(16, "big"), *its)
+        for n, its in enumerate(zip(times, leaves, strict=True))
+    ]
+    told = list(parents)
+    assert [parents[n] for n in range(len(parents))] == told
+    assert set(parents.following) == {n for n in range(1, len(told)) if told[n] == (before[n - 1],)}
+    early = [n for n, of in enumerate(told) if any(p.occurred_at > times[n] for p in of)]
+    assert parents.early() == early
+    with pytest.raises(IndexError):
+        parents[len(told)]
+    return times, told
 
 
 USUAL = st.integers(2**48, 2**55)
@@ -236,4 +256,28 @@ def test_many_prefixes_read_at_once_are_those_read_one_by_one(
         if broken:
             broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
         events[at] = bytes(broken)
-    assert outcome(lambda: event.causal_prefixes(events)) == one_by_one(events)
+    assert outcome(lambda: at_once(events)) == one_by_one(events)
+
+
+@st.composite
+def chained(draw: st.DrawFn) -> list[bytes]:
+    """Events that name the one before them, or nearly so: another id, time or leaf hash."""
+    events: list[bytes] = []
+    at, leaf = 0, b""
+    for n in range(draw(st.integers(2, 6))):
+        time = draw(st.one_of(USUAL, TIMES))
+        causes = []
+        for _ in range(draw(st.sampled_from([0, 1, 1, 1, 1, 2])) if n else 0):
+            wrong = draw(st.sampled_from(["", "", "", "id", "time", "leaf"]))
+            name = (FIRST_ID + n - 1 - (wrong == "id")).to_bytes(16, "big")
+            when = long(draw(USUAL) if wrong == "time" else at)
+            causes.append(name + when + (draw(HASHES) if wrong == "leaf" else leaf))
+        block = long(len(causes)) + b"".join(causes) + b"\x00" * bool(causes)
+        events.append(long(time) + block + draw(st.binary(max_size=2)))
+        at, leaf = time, merkle.leaf_hash(events[-1])
+    return events
+
+
+@given(chained())
+def test_parents_are_told_as_they_are_named_whether_kept_or_made(events: list[bytes]) -> None:
+    assert at_once(events) == one_by_one(events)

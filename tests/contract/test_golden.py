@@ -12,7 +12,8 @@ from tests.contract import world as w
 from tests.vectors import generate
 
 from sealtrail import avro, batch, dsse, ids, merkle, records, resources, statement, validate
-from sealtrail.event import COMMITMENT_TAG, causal_prefix
+from sealtrail.causal import causal_prefix
+from sealtrail.event import COMMITMENT_TAG
 from sealtrail.findings import SEVERITIES, Code
 from sealtrail.validate import Place, VerifiedBatch, VerifiedHeartbeat
 

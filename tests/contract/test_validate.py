@@ -39,7 +39,7 @@ def test_an_honest_batch_is_verified(keys: tuple[w.TestKey, ...]) -> None:
     assert isinstance(result, VerifiedBatch)
     assert result.leaf_hashes == tuple(merkle.leaf_hash(e) for e in result.envelope.events)
     assert result.occurred_at == tuple(w.NOW - 1000 + i for i in range(5))
-    assert result.parents == ((),) * 5
+    assert list(result.parents) == [()] * 5
     assert result.schema.fingerprint == result.statement.event_schema
     assert result.statement_hash == statement_hash(result.envelope.statement)
 

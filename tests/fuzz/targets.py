@@ -25,9 +25,9 @@ from tests.fuzz import files, servers
 
 from sealtrail import avro, avro_schema, ids, records
 from sealtrail.batch import SignedBatch, frame, unframe
+from sealtrail.causal import causal_prefix
 from sealtrail.cli import values
 from sealtrail.errors import ContractError, SealtrailError
-from sealtrail.event import causal_prefix
 from sealtrail.headers import consistent
 from sealtrail.statement import BatchStatement, Heartbeat, read_signers
 from sealtrail.validate import Refused, validate

@@ -202,8 +202,8 @@ class Chain:
 
 def _time(data: bytes) -> int:
     """When an event occurred by its own word; 0 of what is no event."""
+    from sealtrail.causal import causal_prefix
     from sealtrail.errors import MalformedError
-    from sealtrail.event import causal_prefix
 
     try:
         return causal_prefix(data)[0]

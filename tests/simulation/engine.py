@@ -115,11 +115,9 @@ class SimStore:
             self._blocks += 1
             self._rows.setdefault("commit_ends", {})[self._blocks] = value
 
-    def insert_packed(
-        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
-    ) -> None:
+    def insert_packed(self, sql: str, columns: Mapping[str, str], rows: bytes, token: str) -> None:
         """Store.insert_packed: the linker's, and nothing is linked here."""
-        raise AssertionError(f"{len(rows)} bytes for {table} {columns}: {token}")
+        raise AssertionError(f"{len(rows)} bytes for {sql} {columns}: {token}")
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Store.insert_avro: the container must hold the events of the chunk that was announced."""

@@ -16,8 +16,8 @@ from typing import Any
 from tests.contract import world as w
 
 from sealtrail import batch, dsse, ids, merkle, records
+from sealtrail.causal import causal_prefix
 from sealtrail.errors import SignatureError
-from sealtrail.event import causal_prefix
 from sealtrail.statement import BatchStatement, Continues
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -70,6 +70,7 @@ def _events(
     actors = [event["actor"] for event in events]
     attributes = [event.get("attributes") or {} for event in events]
     protected = [event.get("protected") or [] for event in events]
+    parents = list(batch.parents)
     columns: Columns = {
         "offset": [meta.offset] * count,
         "tenant": [statement.tenant.encode()] * count,
@@ -107,9 +108,9 @@ def _events(
         "protected.ciphertext": [[p["ciphertext"] for p in item] for item in protected],
         "commitments": [event.get("commitments", []) for event in events],
         "salt": [event["salt"] for event in events],
-        "parents.event_id": [[p.event_id for p in item] for item in batch.parents],
-        "parents.occurred_at": [[p.occurred_at for p in item] for item in batch.parents],
-        "parents.leaf_hash": [[p.leaf_hash for p in item] for item in batch.parents],
+        "parents.event_id": [[p.event_id for p in item] for item in parents],
+        "parents.occurred_at": [[p.occurred_at for p in item] for item in parents],
+        "parents.leaf_hash": [[p.leaf_hash for p in item] for item in parents],
     }
     for side in ("inputs", "outputs"):
         lists = [event[side] for event in events]

@@ -27,7 +27,8 @@ def examine(message: RawMessage, arrival: Arrival, place: Place, directory: Dire
     batch = examined.outcome
     if not isinstance(batch, VerifiedBatch):
         return examined
-    orphans = dataclasses.replace(batch, parents=((),) * len(batch.occurred_at))
+    nothing = dataclasses.replace(batch.parents, following=(), others={})
+    orphans = dataclasses.replace(batch, parents=nothing)
     return dataclasses.replace(examined, outcome=orphans)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sealtrail import avro
 from sealtrail.batch import SignedBatch, unframe
+from sealtrail.causal import Parents
 from sealtrail.statement import ZERO, BatchStatement
 from sealtrail.validate import VerifiedBatch
 from sealtrail_processor.judging.judge import Arrival, Examined
@@ -31,15 +32,15 @@ def believe(message: RawMessage, arrival: Arrival, place: Place, directory: Dire
     envelope = SignedBatch(
         value["payload_type"], value["statement"], tuple(value["signatures"]), 0, events
     )
-    nothing: tuple[()] = ()
+    leaves, times = (ZERO,) * len(events), (0,) * len(events)
     batch = VerifiedBatch(
         envelope,
         BatchStatement.read(said),
         # Some name of the batch for the chain; the statement's root serves.
         said["root"],
-        (ZERO,) * len(events),
-        (0,) * len(events),
-        (nothing,) * len(events),
+        leaves,
+        times,
+        Parents(0, times, leaves, (), {}),
         avro.codec("ProvenanceEvent"),
     )
     return Examined(message, arrival, batch)

@@ -73,15 +73,10 @@ def check(
 
 def _causality(batch: VerifiedBatch, limits: Tolerances, suspect: bytes | None) -> list[Finding]:
     findings = []
-    for index, (occurred_at, parents) in enumerate(
-        zip(batch.occurred_at, batch.parents, strict=True)
-    ):
-        for _, caused_at, _ in parents:
-            if caused_at > occurred_at:
-                found = _before_parent(batch, index, limits, suspect)
-                if found is not None:
-                    findings.append(found)
-                break
+    for index in batch.parents.early():
+        found = _before_parent(batch, index, limits, suspect)
+        if found is not None:
+            findings.append(found)
     return findings
 
 

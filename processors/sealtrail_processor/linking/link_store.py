@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sealtrail import ids
 from sealtrail.findings import Verdict
 from sealtrail_processor.judging.model import Log
+from sealtrail_processor.linking import references
 from sealtrail_processor.linking.edges import Edge, Stored, place
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from sealtrail_processor.linking.references import References
     from sealtrail_processor.store.port import Store
 
 Name = TypeVar("Name", bytes, int, tuple[int, int])
@@ -22,20 +23,6 @@ Name = TypeVar("Name", bytes, int, tuple[int, int])
 IDS = 5_000
 # Likewise of chains and sequence numbers, 80 bytes each, and of ranges of chains, 180 bytes each.
 PLACES, RANGES = 3_000, 100
-# What a row of `link_verdicts` is packed for.
-VERDICTS = {
-    "child_chain": "FixedString(32)",
-    "child_seq": "UInt64",
-    "child_branch": "UInt32",
-    "ordinal": "UInt8",
-    "parent_id": "FixedString(16)",
-    "verdict": "LowCardinality(String)",
-    "decided_at": "DateTime64(6, 'UTC')",
-    "version": "UInt64",
-}
-# A row up to its verdict, and what follows it, in ClickHouse's format RowBinary: columns one behind
-# the other, little-endian, the text of the verdict with its length before it.
-REFERENCE, _MOMENTS = Struct("<32sQIB16s"), Struct("<qQ")
 # Not ORPHAN: the parent may still come, after the worker that waited for it.
 SETTLED = (Verdict.VERIFIED, Verdict.MISMATCH, Verdict.EXTERNAL, Verdict.LOST_WITH_PRODUCER)
 _SETTLED = ", ".join(f"'{verdict}'" for verdict in SETTLED)
@@ -256,22 +243,16 @@ class LinkStore:
             for row in rows
         ]
 
-    def write(self, said: Mapping[Verdict, Sequence[bytes]], at: int) -> None:
+    def write(self, said: Mapping[Verdict, Sequence[References]], at: int) -> None:
         """Write what is known of references from now on, in one insert.
 
         Args:
-            said: references as `REFERENCE` packs them, each once, by their verdicts.
+            said: references, each once, by their verdicts.
             at: when it was decided, microseconds since 1970; the latest counts.
         """
-        rows: list[bytes] = []
-        for verdict, references in said.items():
-            name = verdict.value.encode()
-            end = bytes([len(name)]) + name + _MOMENTS.pack(at, at)
-            for reference in references:
-                rows += (reference, end)
-        packed = b"".join(rows)
+        packed = references.pack(said, at)
         token = f"link_verdicts/{sha256(packed).hexdigest()}"
-        self._store.insert_packed("link_verdicts", VERDICTS, packed, token)
+        self._store.insert_packed(references.INSERT, references.PACKED, packed, token)
 
 
 def _batches(names: Collection[Name], most: int) -> Iterable[list[Name]]:

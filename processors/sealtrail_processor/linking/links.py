@@ -1,13 +1,13 @@
 """Step 11: parents. What is known of each reference, and how it comes to be known.
 
 - A parent that this worker committed lately is compared in memory: leaf hash and time are those of
-  the bytes that were hashed and stored. All others are asked of the store, many ids in one query.
+  the bytes that were hashed and stored. All others wait a round, for another partition's flush to
+  bring them, and are asked of the store then, many ids in one query.
 - Not there: POSITION when the parent's chain has come past it, here or by what its worker tells
-  (`heads`), else PENDING;
-  asked again after 0.2 s, doubling to 60 s, and at once when another worker tells that the parent's
-  chain came past it (`heads`). After the window: LOST_WITH_PRODUCER when the parent's
-  chain fell silent unclosed before it came so far, else ORPHAN; and still asked now and then, since
-  a parent may come late.
+  (`heads`), else PENDING; asked again after 0.2 s, doubling to 60 s, and at once when another
+  worker tells that the parent's chain came past it. After the window: LOST_WITH_PRODUCER when the
+  parent's chain fell silent unclosed before it came so far, else ORPHAN; and still asked now and
+  then, since a parent may come late.
 - Of another tenant's events nothing is told, but to a child that proves by the leaf hash (which is
   salted) that it was told of the parent: EXTERNAL.
 - A cycle needs a reference whose leaf hash is wrong, for a hash cannot be known before it is made:
@@ -18,13 +18,10 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sealtrail.errors import SealtrailError
@@ -32,13 +29,14 @@ from sealtrail.findings import Code, Disposition, Verdict
 from sealtrail_processor.judging.model import Finding, Log
 from sealtrail_processor.linking import edges
 from sealtrail_processor.linking.cycles import Rings
-from sealtrail_processor.linking.link_store import REFERENCE
+from sealtrail_processor.linking.pending import FIRST_RETRY_S, NO_CHAIN, Pending, Waiting, place
 from sealtrail_processor.linking.recent import Recent
+from sealtrail_processor.linking.references import Groups, Reference, References
 from sealtrail_processor.linking.suspects import Suspects
 from sealtrail_processor.linking.unread import Unread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from sealtrail_processor.judging.model import Flush
     from sealtrail_processor.judging.ports import Clock
@@ -51,28 +49,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY_S, LAST_RETRY_S = 0.2, 60.0
+LAST_RETRY_S = 60.0
 # A round begins no sooner after the one before: each ends with an insert, and a small one costs the
 # store as much as a large one.
 ROUND_S = 0.5
 GIVE_UP_WINDOWS = 144
 AT_ONCE, FEW_FLUSHES = 10_000, 16
-NO_CHAIN = -1
 _TAKEN = (Disposition.ACCEPTED, Disposition.RELEASED)
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A reference whose parent is not there; pause in seconds, verdict as last written.
-
-    ticket: of its entry in the heap; others of it are void.
-    """
-
-    edge: Edge
-    pause_s: float = FIRST_RETRY_S
-    verdict: Verdict | None = None
-    ticket: int = -1
-    woken: bool = False
 
 
 class Linker:
@@ -114,16 +97,12 @@ class Linker:
         self._rings = Rings(self._store, now)
         # Each holds the references of a flush: what is not taken in time is read again.
         self._inbox: queue.Queue[Flush | Log] = queue.Queue(maxsize=64)
-        self._heap: list[tuple[float, int, Waiting]] = []
-        # The same by the chain that they wait for.
-        self._by_chain: dict[int, set[Waiting]] = {}
-        self._open = 0
-        self._count = itertools.count()
+        self._pending = Pending()
         self._unread = Unread(store, settings, now)
         self._read_at, self._read_pause_s = 0.0, FIRST_RETRY_S
         self._verdicts: list[Decision] = []
         # Verified in memory, nearly all: no object is made for each of them.
-        self._held: list[bytes] = []
+        self._held: list[References] = []
         self._found: list[tuple[Edge, Finding]] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="linker", daemon=True)
@@ -173,11 +152,16 @@ class Linker:
     def turn(self, wait_s: float) -> None:
         """One round: take flushes, ask for what is due, write what was decided."""
         for edge in self._arrived(wait_s):
-            self._wait(Waiting(edge), 0.0)
-        self._wake()
-        self._ask()
-        self._write()
-        self._metrics.links_pending.set(self._open)
+            # Most of what memory has not is on its way here, in another partition's flush.
+            self._wait(Waiting(edge), FIRST_RETRY_S)
+        for head in self._heads.read():
+            self._pending.wake(head.prefix, head.next_seq)
+        try:
+            self._ask()
+        finally:
+            # What memory proved does not wait for a store that does not answer.
+            self._write()
+        self._metrics.links_pending.set(len(self._pending))
         self._suspects.turn(self._now())
         self._reread()
         # Last: a search that fails holds up no verdict.
@@ -191,7 +175,7 @@ class Linker:
             item = self._inbox.get(timeout=wait_s)
             while True:
                 arrived += self._take(item)
-                if len(arrived) > AT_ONCE or len(self._held) > 4 * AT_ONCE:
+                if len(arrived) > AT_ONCE or sum(map(len, self._held)) > 4 * AT_ONCE:
                     break
                 item = self._inbox.get_nowait()
         except queue.Empty:
@@ -215,7 +199,7 @@ class Linker:
         """Whether anything of the store is to be read, and there is room and time for it."""
         return (
             bool(self._unread)
-            and self._open < self._settings.links_pending_max // 2
+            and len(self._pending) < self._settings.links_pending_max // 2
             # What waits there would be read as well.
             and self._inbox.qsize() < FEW_FLUSHES
             and time.monotonic() >= self._read_at
@@ -238,52 +222,37 @@ class Linker:
             self._wait(Waiting(edge, verdict=verdict), 0.0)
 
     def _wait(self, waiting: Waiting, pause_s: float) -> None:
-        if self._open >= self._settings.links_pending_max:
+        if len(self._pending) < self._settings.links_pending_max:
+            self._pending.add(waiting, pause_s)
+        else:
             self._unread.add(waiting.edge.log, waiting.edge.arrival)
-            return
-        self._open += 1
-        self._by_chain.setdefault(_place(waiting.edge)[0], set()).add(waiting)
-        self._schedule(waiting, pause_s)
-
-    def _schedule(self, waiting: Waiting, pause_s: float) -> None:
-        waiting.ticket = next(self._count)
-        heapq.heappush(self._heap, (time.monotonic() + pause_s, waiting.ticket, waiting))
-
-    def _wake(self) -> None:
-        """Who waits for an event that another worker has committed is due now."""
-        for head in self._heads.read():
-            for waiting in self._by_chain.get(head.prefix, ()):
-                _, seq = _place(waiting.edge)
-                # Once: whoever may write to the topic could have the store asked without end.
-                if not waiting.woken and seq < head.next_seq:
-                    waiting.woken = True
-                    self._schedule(waiting, 0.0)
-
-    def _due(self) -> Iterator[Waiting]:
-        while self._heap and self._heap[0][0] <= time.monotonic():
-            _, ticket, waiting = heapq.heappop(self._heap)
-            if ticket == waiting.ticket:
-                self._open -= 1
-                chain = _place(waiting.edge)[0]
-                self._by_chain[chain].discard(waiting)
-                if not self._by_chain[chain]:
-                    del self._by_chain[chain]
-                yield waiting
 
     def _ask(self) -> None:
-        due = list(itertools.islice(self._due(), AT_ONCE))
+        due = []
+        for waiting in self._pending.due(AT_ONCE):
+            edge = waiting.edge
+            parent = (edge.parent_id, edge.parent_occurred_at, edge.parent_leaf)
+            # The first time alone: a parent that comes later is in the store, and many may wait.
+            if waiting.verdict is None and self._recent.holds(*parent, edge.tenant):
+                self._verdicts.append((edge, Verdict.VERIFIED))
+            else:
+                due.append(waiting)
         if not due:
             return
+        due.reverse()
         try:
             found = self._store.events({w.edge.parent_id for w in due})
-            for waiting in due:
-                self._decide(waiting, found.get(waiting.edge.parent_id, ()))
+            while due:
+                self._decide(due[-1], found.get(due[-1].edge.parent_id, ()))
+                due.pop()
         except SealtrailError:
+            # And not those that are decided: they would be reported again.
             for waiting in due:
                 self._wait(waiting, waiting.pause_s)
             raise
 
     def _decide(self, waiting: Waiting, found: Sequence[Stored]) -> None:
+        """What is asked of the store for it is asked before anything is said."""
         edge = waiting.edge
         verdict = edges.compare(edge, found)
         if verdict is Verdict.MISMATCH:
@@ -305,7 +274,7 @@ class Linker:
             waiting.pause_s = min(waiting.pause_s * 2, longest)
 
     def _open_verdict(self, edge: Edge) -> Verdict:
-        prefix, seq = _place(edge)
+        prefix, seq = place(edge)
         state = self._chain_of(prefix)
         if state is None:
             passed = self._heads.passed(prefix, seq, edge.tenant)
@@ -316,7 +285,7 @@ class Linker:
 
     def _lost(self, edge: Edge) -> Verdict:
         """ORPHAN, or LOST_WITH_PRODUCER when the parent's producer fell silent before it."""
-        prefix, seq = _place(edge)
+        prefix, seq = place(edge)
         if prefix == NO_CHAIN:
             return Verdict.ORPHAN
         chain = self._store.silent_since(prefix, edge.tenant)
@@ -335,10 +304,10 @@ class Linker:
         self._note(edge, code, detail, estimate=waited)
 
     def _mismatch(self, edge: Edge) -> None:
+        path = self._rings.search(edge)
         parent = edges.name(edge.parent_id)
         detail = f"parent {parent} is stored with another hash or time"
         self._note(edge, Code.LINK_MISMATCH, detail)
-        path = self._rings.search(edge)
         if path:
             self._circle(edge, path)
 
@@ -360,18 +329,22 @@ class Linker:
         )
         self._found.append((edge, finding))
 
+    def _said(self) -> dict[Verdict, list[References]]:
+        """What this round decided, of each reference once: what memory proved, else the last."""
+        said = {Verdict.VERIFIED: list(self._held)}
+        decided = {_reference(edge): verdict for edge, verdict in self._verdicts}
+        proved = Groups(self._held) if decided else ()
+        for reference, verdict in decided.items():
+            if reference not in proved:
+                said.setdefault(verdict, []).append(References.of(reference))
+        return said
+
     def _write(self) -> None:
         if self._held or self._verdicts:
-            said = {Verdict.VERIFIED: list(self._held)}
-            # Of one reference the last verdict of this round counts.
-            decided = {_packed(edge): verdict for edge, verdict in self._verdicts}
-            for reference in self._held if decided else ():
-                decided.pop(reference, None)
-            for reference, verdict in decided.items():
-                said.setdefault(verdict, []).append(reference)
+            said = self._said()
             self._store.write(said, self._now())
-            for verdict, references in said.items():
-                self._metrics.links.labels(verdict.value).inc(len(references))
+            for verdict, groups in said.items():
+                self._metrics.links.labels(verdict.value).inc(sum(map(len, groups)))
             self._held, self._verdicts = [], []
         while self._found:
             # All of one log in one insert: a burst of orphans is thousands.
@@ -381,12 +354,7 @@ class Linker:
             self._found = [(e, f) for e, f in self._found if e.log != log_]
 
 
-def _packed(edge: Edge) -> bytes:
-    return REFERENCE.pack(
+def _reference(edge: Edge) -> Reference:
+    return Reference(
         edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal, edge.parent_id
     )
-
-
-def _place(edge: Edge) -> tuple[int, int]:
-    """Chain (its first 82 bits) and sequence number of a parent; NO_CHAIN when it is no id."""
-    return edges.place(edge.parent_id) or (NO_CHAIN, 0)

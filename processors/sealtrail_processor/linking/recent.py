@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from itertools import count
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from sealtrail import ids
-from sealtrail_processor.linking.link_store import REFERENCE
+from sealtrail_processor.linking.references import References
 
 if TYPE_CHECKING:
-    from sealtrail.event import ParentRef
     from sealtrail_processor.judging.model import Judged
 
-# (first_seq, leaf hashes, times, tenant): the tuples of the verified batch itself, not copied.
-_Batch = tuple[int, tuple[bytes, ...], tuple[int, ...], str]
 Position = tuple[int, int]
 # So many bytes of an event id are its chain's, the others its sequence number.
 _CHAIN = 11
+
+
+class _Batch(NamedTuple):
+    """The tuples are those of the verified batch itself, not copied."""
+
+    first_seq: int
+    leaves: tuple[bytes, ...]
+    times: tuple[int, ...]
+    tenant: str
+
+
+@dataclass(slots=True)
+class _Branch:
+    """Batches of one branch of a chain, by their first sequence numbers: they do not overlap."""
+
+    firsts: list[int] = field(default_factory=list)
+    batches: list[_Batch] = field(default_factory=list)
 
 
 class Recent:
@@ -30,8 +45,9 @@ class Recent:
     def __init__(self, events: int) -> None:
         self._bound = events
         self._held = 0
-        self._order: deque[tuple[bytes, _Batch]] = deque()
-        self._chains: dict[bytes, list[_Batch]] = {}
+        self._order: deque[tuple[tuple[bytes, int], _Batch]] = deque()
+        # By the chain as an event id says it, then by (chain, branch).
+        self._chains: dict[bytes, dict[tuple[bytes, int], _Branch]] = {}
 
     def add(self, judged: Judged) -> None:
         """Take an accepted batch that is committed."""
@@ -39,61 +55,76 @@ class Recent:
         if batch is None or not batch.leaf_hashes:
             return
         statement = batch.statement
-        chain = ids.event_id(statement.chain_id, 0)[:_CHAIN]
-        entry = (statement.first_seq, batch.leaf_hashes, batch.occurred_at, statement.tenant)
-        self._chains.setdefault(chain, []).append(entry)
-        self._order.append((chain, entry))
+        key = (statement.chain_id, judged.branch)
+        entry = _Batch(statement.first_seq, batch.leaf_hashes, batch.occurred_at, statement.tenant)
+        branch = self._chains.setdefault(_prefix(key[0]), {}).setdefault(key, _Branch())
+        at = bisect_right(branch.firsts, entry.first_seq)
+        branch.firsts.insert(at, entry.first_seq)
+        branch.batches.insert(at, entry)
+        self._order.append((key, entry))
         self._held += len(batch.leaf_hashes)
         while self._held > self._bound and self._order:
-            chain, oldest = self._order.popleft()
-            held = self._chains[chain]
-            held.remove(oldest)
-            if not held:
-                del self._chains[chain]
-            self._held -= len(oldest[1])
+            self._forget(*self._order.popleft())
 
-    def split(self, judged: Judged) -> tuple[list[bytes], list[Position]]:
+    def _forget(self, key: tuple[bytes, int], oldest: _Batch) -> None:
+        branches = self._chains[_prefix(key[0])]
+        branch = branches[key]
+        at = branch.batches.index(oldest)
+        del branch.firsts[at], branch.batches[at]
+        if not branch.batches:
+            del branches[key]
+        if not branches:
+            del self._chains[_prefix(key[0])]
+        self._held -= len(oldest.leaves)
+
+    def split(self, judged: Judged) -> tuple[list[References], list[Position]]:
         """References of an accepted batch that are proved here, and where the others stand.
 
-        Proved: the parent is here just as the child says, of the same tenant. These as `REFERENCE`
-        packs them; the rest as (index of the event, ordinal of the parent). This runs for every
-        reference.
+        Proved: the parent is here just as the child says, of the same tenant. The others as (index
+        of the event, ordinal of the parent).
         """
         batch = judged.batch
-        held: list[bytes] = []
-        rest: list[Position] = []
         if batch is None:
-            return held, rest
-        statement, branch, pack = batch.statement, judged.branch, REFERENCE.pack
-        chain, tenant, first = statement.chain_id, statement.tenant, statement.first_seq
-        # What the id of the event before the one with a given number is, less that number.
-        before = ids.template(chain) - 1
-        # Most name the event before them, of the same batch: committed with it.
-        leaves, times = (None, *batch.leaf_hashes), (None, *batch.occurred_at)
-        for seq, parents, own, own_at in zip(
-            count(first), batch.parents, leaves, times, strict=False
-        ):
-            for ordinal, parent in enumerate(parents):
-                name, at, leaf = parent
-                if (
-                    leaf == own and at == own_at and name == (before + seq).to_bytes(16, "big")
-                ) or self._holds(parent, tenant):
-                    held.append(pack(chain, seq, branch, ordinal, name))
+            return [], []
+        statement, told = batch.statement, batch.parents
+        events, ordinals, names = [], [], []
+        rest: list[Position] = []
+        for index, parents in told.others.items():
+            for ordinal, (name, at, leaf) in enumerate(parents):
+                if self.holds(name, at, leaf, statement.tenant):
+                    events.append(index)
+                    ordinals.append(ordinal)
+                    names.append(name)
                 else:
-                    rest.append((seq - first, ordinal))
-        return held, rest
+                    rest.append((index, ordinal))
+        where = (statement.chain_id, judged.branch, statement.first_seq)
+        # Those that follow were committed with the event before them.
+        held = [
+            References(*where, told.following),
+            References(*where, tuple(events), bytes(ordinals), b"".join(names)),
+        ]
+        return [references for references in held if references.events], rest
 
-    def _holds(self, parent: ParentRef, tenant: str) -> bool:
-        name, at, leaf = parent
+    def holds(self, name: bytes, at: int, leaf: bytes, tenant: str) -> bool:
+        """Whether an event is here with this id, time, leaf hash and tenant."""
         seq = int.from_bytes(name[_CHAIN:], "big")
-        # The newest first: parents are mostly young.
-        for first_seq, leaves, times, owner in reversed(self._chains.get(name[:_CHAIN], ())):
+        for branch in self._chains.get(name[:_CHAIN], {}).values():
+            # Not one after the other: a chain may have a hundred thousand batches, and a reference
+            # to what never comes is looked for again and again.
+            number = bisect_right(branch.firsts, seq) - 1
+            if number < 0:
+                continue
+            first_seq, leaves, times, owner = branch.batches[number]
             index = seq - first_seq
             if (
-                0 <= index < len(leaves)
+                index < len(leaves)
                 and leaves[index] == leaf
                 and times[index] == at
                 and owner == tenant
             ):
                 return True
         return False
+
+
+def _prefix(chain_id: bytes) -> bytes:
+    return ids.event_id(chain_id, 0)[:_CHAIN]

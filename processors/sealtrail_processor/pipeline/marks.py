@@ -226,12 +226,10 @@ class WaitingStore:
         with self._mark.waiting():
             self._store.insert(table, columns, rows, token)
 
-    def insert_packed(
-        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
-    ) -> None:
+    def insert_packed(self, sql: str, columns: Mapping[str, str], rows: bytes, token: str) -> None:
         """See Store.insert_packed."""
         with self._mark.waiting():
-            self._store.insert_packed(table, columns, rows, token)
+            self._store.insert_packed(sql, columns, rows, token)
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""

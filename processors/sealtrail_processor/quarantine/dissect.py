@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sealtrail import avro
 from sealtrail.batch import SignedBatch, unframe
+from sealtrail.causal import causal_prefix
 from sealtrail.dsse import HEARTBEAT
 from sealtrail.errors import ContractError, MalformedError
-from sealtrail.event import causal_prefix
 from sealtrail.statement import read_signers
 from sealtrail.validate import Place, Refused, validate
 from sealtrail_processor.quarantine.advice import STEPS, next_step

@@ -65,8 +65,8 @@ PACKED_SETTINGS: dict[str, Any] = INSERT_SETTINGS | {
     "input_format_with_types_use_header": 1,
     "input_format_binary_decode_types_in_binary_format": 0,
 }
-AVRO_SETTINGS: dict[str, Any] = INSERT_SETTINGS | {
-    # The boundary check counts rows: one thread, one block, in the order of the container.
+# An INSERT that selects from what it is given: one thread, one block, in the order of the data.
+ONE_BLOCK: dict[str, Any] = {
     "max_threads": 1,
     "max_insert_threads": 1,
     "max_parsing_threads": 1,
@@ -75,15 +75,22 @@ AVRO_SETTINGS: dict[str, Any] = INSERT_SETTINGS | {
     "max_insert_block_size": 1_000_000,
     "min_insert_block_size_rows": 0,
     "min_insert_block_size_bytes": 0,
-    # Writer schemas of other versions lack fields or have more.
-    "input_format_avro_allow_missing_fields": 1,
-    # A parent reference becomes its row in the table of edges in the same insert.
-    "parallel_view_processing": 0,
-    # The SQL carries the columns that a batch's events share.
-    "max_query_size": 268_435_456,
-    "max_ast_elements": 10_000_000,
-    "max_expanded_ast_elements": 10_000_000,
 }
+# The boundary check of events counts rows.
+AVRO_SETTINGS: dict[str, Any] = (
+    INSERT_SETTINGS
+    | ONE_BLOCK
+    | {
+        # Writer schemas of other versions lack fields or have more.
+        "input_format_avro_allow_missing_fields": 1,
+        # A parent reference becomes its row in the table of edges in the same insert.
+        "parallel_view_processing": 0,
+        # The SQL carries the columns that a batch's events share.
+        "max_query_size": 268_435_456,
+        "max_ast_elements": 10_000_000,
+        "max_expanded_ast_elements": 10_000_000,
+    }
+)
 
 QUORUM_SETTINGS: dict[str, Any] = {
     # A replica that dies after its acknowledgement must not be the only one that knew.
@@ -154,7 +161,8 @@ class ClickHouseStore:
 
         def run(client: Client) -> None:
             parts = row_binary.parts(row_binary.packers(tuple(types.values())), rows)
-            self._send(client, self._binary(table, types), parts, PACKED_SETTINGS, token)
+            statement = f"INSERT INTO {self.database}.{table} ({', '.join(types)})"
+            self._send(client, _packed(statement, types), parts, PACKED_SETTINGS, token)
 
         try:
             self._call(run)
@@ -166,22 +174,17 @@ class ClickHouseStore:
             self._types.pop(table, None)
             raise
 
-    def insert_packed(
-        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
-    ) -> None:
+    def insert_packed(self, sql: str, columns: Mapping[str, str], rows: bytes, token: str) -> None:
         """See Store.insert_packed."""
         if rows:
-            head = self._binary(table, columns)
-            self._call(lambda client: self._send(client, head, [rows], PACKED_SETTINGS, token))
+            head = _packed(sql, columns)
+            settings = PACKED_SETTINGS | ONE_BLOCK
+            self._call(lambda client: self._send(client, head, [rows], settings, token))
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """See Store.insert_avro."""
         head = f"{sql} FORMAT Avro\n".encode()
         self._call(lambda client: self._send(client, head, parts, AVRO_SETTINGS, token))
-
-    def _binary(self, table: str, columns: Mapping[str, str]) -> bytes:
-        statement = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) FORMAT "
-        return f"{statement}{row_binary.FORMAT}\n".encode() + row_binary.header(columns)
 
     def _send(
         self,
@@ -249,6 +252,10 @@ class ClickHouseStore:
         except OSError as error:
             _forget(error)
             raise StoreUnavailable(f"store cannot be reached: {error}") from None
+
+
+def _packed(statement: str, columns: Mapping[str, str]) -> bytes:
+    return f"{statement} FORMAT {row_binary.FORMAT}\n".encode() + row_binary.header(columns)
 
 
 def _forget(error: BaseException | None) -> None:

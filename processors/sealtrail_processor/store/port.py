@@ -68,23 +68,21 @@ class Store(Protocol):
             StoreRefused: the rows do not fit the table.
         """
 
-    def insert_packed(
-        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
-    ) -> None:
-        """Insert rows in ClickHouse's format RowBinary, as `insert` does values.
+    def insert_packed(self, sql: str, columns: Mapping[str, str], rows: bytes, token: str) -> None:
+        """Run INSERT ... SELECT ... FROM input(...) over rows in RowBinary as one block.
 
         For rows by the hundred thousand, none of which a shard has to itself (they have no column
         `partition`): packing values costs more than all else that is done for them.
 
         Args:
-            table: as of `insert`.
-            columns: type of each, for which the rows were packed.
+            sql: without FORMAT; names without a database are looked up in `database`.
+            columns: of `input`, with their types; the rows were packed for these.
             rows: one behind the other.
             token: as of `insert`.
 
         Raises:
             StoreUnavailable: try again with the same token.
-            StoreRefused: the rows do not fit, or a column has another type than was said.
+            StoreRefused: the rows cannot be read, or do not fit the table.
         """
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:

@@ -171,11 +171,9 @@ class ShardedStore:
             if mine:
                 shard.insert(table, columns, mine, token)
 
-    def insert_packed(
-        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
-    ) -> None:
+    def insert_packed(self, sql: str, columns: Mapping[str, str], rows: bytes, token: str) -> None:
         """See store.Store."""
-        self._shards[0].insert_packed(table, columns, rows, token)
+        self._shards[0].insert_packed(sql, columns, rows, token)
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         """Refused: events go through `ShardedSink`, which knows their partition."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from sealtrail.event import ParentRef
 from sealtrail.findings import Code, Verdict
 from sealtrail_processor.linking.edges import Edge, Stored
 from sealtrail_processor.linking.heads import Heads
-from sealtrail_processor.linking.link_store import BLOCK, REFERENCE, Block, LinkStore, Part, Span
+from sealtrail_processor.linking.link_store import BLOCK, Block, LinkStore, Part, Span
 from sealtrail_processor.linking.links import Linker
+from sealtrail_processor.linking.pending import FIRST_RETRY_S, Pending
 from sealtrail_processor.memory import MemoryHeads, MemoryPublisher
 from sealtrail_processor.reporting.metrics import Metrics
 from sealtrail_processor.settings import WorkerSettings
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from sealtrail_processor.judging.model import Finding, Log
+    from sealtrail_processor.linking.references import Reference, References
 
 
 @dataclass
@@ -39,7 +42,7 @@ class FakeLinkStore(LinkStore):
     chains: dict[int, tuple[int, int, bool, int]] = field(default_factory=dict)
     # Chains that were found AHEAD.
     skew: set[bytes] = field(default_factory=set)
-    written: list[Mapping[Verdict, Sequence[bytes]]] = field(default_factory=list)
+    written: list[Mapping[Verdict, Sequence[Reference]]] = field(default_factory=list)
     asked: int = 0
     away: bool = False
 
@@ -82,10 +85,11 @@ class FakeLinkStore(LinkStore):
             for edge in found
         ]
 
-    def write(self, said: Mapping[Verdict, Sequence[bytes]], at: int) -> None:
-        self.written.append(said)
-        for verdict, references in said.items():
-            for chain, seq, _, ordinal, _ in map(REFERENCE.unpack, references):
+    def write(self, said: Mapping[Verdict, Sequence[References]], at: int) -> None:
+        found = {v: [one for group in groups for one in group] for v, groups in said.items()}
+        self.written.append(found)
+        for verdict, references in found.items():
+            for chain, seq, _, ordinal, _ in references:
                 self.verdicts[chain, seq, ordinal] = verdict.value
 
 
@@ -137,6 +141,9 @@ class Bench:
             lambda: self.now if self.horizon is None else self.horizon,
         )
         self.partition: Any = None
+        # Of the clock by which references wait; it goes on beside, for tests that run the thread.
+        self.ahead, self.fresh = 0.0, False
+        self.linker._pending = Pending(lambda: time.monotonic() + self.ahead)
 
     def chain_of(self, prefix: int) -> Any:
         return self.partition.chains.by_prefix(prefix) if self.partition else None
@@ -147,14 +154,20 @@ class Bench:
         self.partition = self.scene.run(self.partition)
         for flush in self.scene.told[before:]:
             self.linker.committed(flush)
+        self.fresh = True
 
     def turn(self) -> None:
+        """A round, and after a commit the next one: nothing is asked for at once."""
         self.linker.turn(0.001)
+        if self.fresh:
+            self.fresh = False
+            self.ahead += FIRST_RETRY_S
+            self.linker.turn(0.001)
 
     def later(self, seconds: float) -> None:
         """Time passes: everything that waits is due."""
         self.now += round(seconds * SECOND)
-        self.linker._heap = [(0.0, n, w) for _, n, w in self.linker._heap]
+        self.ahead += 86_400.0
         self.turn()
 
     def codes(self) -> list[Code]:

@@ -7,7 +7,8 @@ import pytest
 from tests.contract import world
 from tests.processors.pipeline.scenes import SECOND
 
-from sealtrail import avro, ids
+from sealtrail import avro, ids, merkle
+from sealtrail.causal import causal_prefixes
 from sealtrail.event import ParentRef
 from sealtrail.findings import Code
 from sealtrail.validate import VerifiedBatch
@@ -21,13 +22,16 @@ def batch(signed_at: int = world.NOW, *events: Any) -> VerifiedBatch:
     made = events or (world.event(),)
     data = [e.encode() for e in made]
     statement = replace(world.Producer().statement(data), signed_at=signed_at)
+    leaves = tuple(merkle.leaf_hash(event) for event in data)
+    first_id = ids.template(statement.chain_id) + statement.first_seq
+    times, parents = causal_prefixes(data, leaves, first_id)
     return VerifiedBatch(
         world.seal(b"", data),
         statement,
         bytes(32),
-        tuple(bytes(32) for _ in data),
-        tuple(e.occurred_at for e in made),
-        tuple(e.parents for e in made),
+        leaves,
+        times,
+        parents,
         avro.codec("ProvenanceEvent"),
     )
 

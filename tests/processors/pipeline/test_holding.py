@@ -15,6 +15,7 @@ from tests.processors.pipeline.scenes import RULES, SECOND, Scene
 
 from sealtrail import avro
 from sealtrail.batch import SignedBatch
+from sealtrail.causal import Parents
 from sealtrail.chain import BOUNDS, Bounds
 from sealtrail.dsse import BATCH
 from sealtrail.errors import UnavailableError
@@ -78,7 +79,7 @@ def batch(
     )
     envelope = SignedBatch(BATCH, b"", (), 1, ())
     digest = world.digest(f"{name}{number}{bend}")
-    return VerifiedBatch(envelope, statement, digest, (), (), (), CODEC)
+    return VerifiedBatch(envelope, statement, digest, (), (), Parents(0, (), (), (), {}), CODEC)
 
 
 def genesis(continues: Continues | None = None) -> Genesis:

@@ -16,7 +16,8 @@ from sealtrail.findings import Code, Verdict
 from sealtrail_processor.judging.model import Flush
 from sealtrail_processor.linking.edges import Edge, Stored, compare, of_batch
 from sealtrail_processor.linking.heads import Head, pack, tenant_tag
-from sealtrail_processor.linking.link_store import REFERENCE, Block, LinkStore, Part
+from sealtrail_processor.linking.link_store import Block, LinkStore, Part
+from sealtrail_processor.linking.references import Reference, References
 
 
 def test_parents_of_the_same_worker_are_verified_in_memory() -> None:
@@ -70,8 +71,7 @@ def test_a_parent_that_another_worker_commits_is_asked_for_at_once() -> None:
     bench.topic.unread = [told(parent, 1)]
     bench.turn()
     assert bench.store.verdicts == {(two.chain_id, 0, 0): "VERIFIED"}
-    assert bench.linker._open == 0
-    assert bench.linker._by_chain == {}
+    assert len(bench.linker._pending) == 0
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_what_waits_is_bounded_and_read_again_from_the_store() -> None:
     parent = first_event(one)
     bench.commit(batch_of(two, *((parent,) for _ in range(150))))
     bench.turn()
-    assert len(bench.linker._heap) <= 100
+    assert len(bench.linker._pending) <= 100
     missed = [
         e for e in _all_edges(bench) if (e.child_chain, e.child_seq, 0) not in bench.store.verdicts
     ]
@@ -326,8 +326,8 @@ class Inserts:
     def __init__(self) -> None:
         self.tokens: list[str] = []
 
-    def insert_packed(self, table: str, columns: Any, rows: bytes, token: str) -> None:
-        del table, columns, rows
+    def insert_packed(self, sql: str, columns: Any, rows: bytes, token: str) -> None:
+        del sql, columns, rows
         self.tokens.append(token)
 
 
@@ -342,15 +342,15 @@ def test_verdicts_have_a_token_of_their_content() -> None:
         (*reference[:3], 62, reference[4]),
         (*reference[:4], b"\1" * 16),
     ]
-    one = [REFERENCE.pack(*reference)]
-    said: list[tuple[dict[Verdict, list[bytes]], int]] = [
+    one = [References.of(Reference(*reference))]
+    said: list[tuple[dict[Verdict, list[References]], int]] = [
         ({Verdict.PENDING: one}, 2**62),
         ({Verdict.PENDING: one, Verdict.VERIFIED: []}, 2**62),
         ({Verdict.PENDING: one}, 2**62 + 1),
         ({Verdict.PENDING: one * 2}, 2**62),
         ({Verdict.PENDING: one, Verdict.VERIFIED: one}, 2**62),
     ]
-    said += [({Verdict.PENDING: [REFERENCE.pack(*other)]}, 2**62) for other in others]
+    said += [({Verdict.PENDING: [References.of(Reference(*other))]}, 2**62) for other in others]
     said += [({verdict: one}, 2**62) for verdict in Verdict if verdict is not Verdict.PENDING]
     for each in said:
         store.write(*each)
@@ -371,7 +371,7 @@ def test_of_one_reference_one_verdict_is_written_what_memory_proves_before_all()
     ]
     bench.linker.rebuild(bench.scene.log)
     bench.commit(message, child)
-    bench.turn()
+    bench.linker.turn(0.001)
     assert [{v: len(r) for v, r in said.items() if r} for said in bench.store.written] == [
         {Verdict.VERIFIED: 1}
     ]

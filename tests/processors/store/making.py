@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from sealtrail import avro, ids, merkle
 from sealtrail.batch import SignedBatch, frame
+from sealtrail.causal import Parents, causal_prefix
 from sealtrail.chain import Chains
 from sealtrail.dsse import BATCH
-from sealtrail.event import Actor, EntityRef, EventType, ParentRef, ProvenanceEvent, causal_prefix
+from sealtrail.errors import MalformedError
+from sealtrail.event import Actor, EntityRef, EventType, ParentRef, ProvenanceEvent
 from sealtrail.findings import Disposition
 from sealtrail.statement import ZERO, BatchStatement, Genesis, Identity
 from sealtrail.validate import Refused, VerifiedBatch
@@ -20,6 +22,8 @@ from sealtrail_processor.judging.model import Finding, Flush, Judged, Log, RawMe
 from sealtrail_processor.store import chains
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sealtrail_processor.store.port import Store
 
 NOW = 1_790_000_000_000_000
@@ -106,12 +110,7 @@ class Maker:
             0,
         )
         envelope = SignedBatch(BATCH, statement.encode(), (b"\x02" * 64,), 1, tuple(events))
-        prefixes = []
-        for data in events:
-            try:
-                prefixes.append(causal_prefix(data))
-            except Exception:  # noqa: BLE001 - hostile events of a test need no prefix
-                prefixes.append((0, []))
+        times, parents = self._prefixes(events, statement.first_seq, tuple(leaves))
         digest = sha256(envelope.statement).digest()
         self.batch_seq += 1
         self.next_seq += len(events)
@@ -121,10 +120,23 @@ class Maker:
             statement,
             digest,
             tuple(leaves),
-            tuple(p[0] for p in prefixes),
-            tuple(tuple(p[1]) for p in prefixes),
+            times,
+            parents,
             self.codec,
         )
+
+    def _prefixes(
+        self, events: Sequence[bytes], first_seq: int, leaves: tuple[bytes, ...]
+    ) -> tuple[tuple[int, ...], Parents]:
+        prefixes = []
+        for data in events:
+            try:
+                prefixes.append(causal_prefix(data))
+            except MalformedError:  # hostile events of a test need no prefix
+                prefixes.append((0, []))
+        times = tuple(occurred_at for occurred_at, _ in prefixes)
+        others = {index: tuple(causes) for index, (_, causes) in enumerate(prefixes) if causes}
+        return times, Parents(ids.template(self.chain_id) + first_seq, times, leaves, (), others)
 
     def message(self, value: bytes | None) -> RawMessage:
         """The next message of the log."""

@@ -11,9 +11,10 @@ from tests.processors.store.making import NOW, Make
 from sealtrail import ids
 from sealtrail.findings import Code, Verdict
 from sealtrail_processor.judging.model import Finding
-from sealtrail_processor.linking import link_store
+from sealtrail_processor.linking import link_store, references
 from sealtrail_processor.linking.edges import Stored
-from sealtrail_processor.linking.link_store import REFERENCE, VERDICTS, LinkStore
+from sealtrail_processor.linking.link_store import LinkStore
+from sealtrail_processor.linking.references import Reference, References
 from sealtrail_processor.store import rows
 from sealtrail_processor.store.port import StoreRefused
 
@@ -87,19 +88,25 @@ def test_events_are_found_by_the_ids_that_name_them(
     assert LinkStore(store).events([nobodys, b"no id"]) == {}
 
 
-def test_packed_verdicts_are_read_as_they_were_said(store: ClickHouseStore) -> None:
+READ = (
+    "SELECT child_chain, child_seq, child_branch, ordinal, parent_id, verdict, "
+    "toUnixTimestamp64Micro(decided_at), version FROM link_verdicts "
+    "WHERE child_chain = {c:String} ORDER BY ALL"
+)
+
+
+def test_verdicts_are_read_as_they_were_said(store: ClickHouseStore) -> None:
     chain = os.urandom(32)
     rows_ = {
-        verdict: (chain, 2**39 - number, 2**32 - 1 - number, 63 - number, os.urandom(16))
+        verdict: Reference(chain, 2**39 - number, 2**32 - 1 - number, 63 - number, os.urandom(16))
         for number, verdict in enumerate(Verdict)
     }
-    said = {verdict: [REFERENCE.pack(*row)] for verdict, row in rows_.items()}
+    said = {verdict: [References.of(row)] for verdict, row in rows_.items()}
     links = LinkStore(store)
     for _ in range(2):
         links.write(said, NOW)
-    read = f"SELECT {', '.join(list(VERDICTS)[:6])}, toUnixTimestamp64Micro(decided_at), version "
-    found = store.query(read + "FROM link_verdicts WHERE child_chain = {c:String}", {"c": chain})
-    assert sorted(found) == sorted((*row, str(verdict), NOW, NOW) for verdict, row in rows_.items())
+    found = store.query(READ, {"c": chain})
+    assert found == sorted((*row, str(verdict), NOW, NOW) for verdict, row in rows_.items())
     links.write({Verdict.ORPHAN: said[Verdict.PENDING]}, NOW + 1)
     final = store.query(
         "SELECT verdict FROM link_verdicts FINAL WHERE child_chain = {c:String} AND ordinal = 63",
@@ -109,17 +116,40 @@ def test_packed_verdicts_are_read_as_they_were_said(store: ClickHouseStore) -> N
     links.write({Verdict.VERIFIED: []}, NOW)
 
 
+@pytest.mark.parametrize("first_seq", [0, 255, 2**16 - 2, 2**39, ids.MAX_SEQ - 65_535])
+def test_the_engine_makes_a_row_of_each_reference_of_a_batch(
+    store: ClickHouseStore, first_seq: int
+) -> None:
+    # Bits of all values in front of the sequence number: an id is a number of 128 bits, signed or
+    # not, in either order of bytes.
+    chain = b"\xff\x80\x7f\x00" * 2 + os.urandom(24)
+    events = (1, 2, 254, 255, 256, 257, 1000, 65_534, 65_535)
+    names = os.urandom(16 * 3)
+    groups = [
+        References(chain, 0, first_seq, events),
+        References(chain, 2**32 - 1, first_seq, (0, 7, 7), bytes([5, 0, 63]), names),
+        References(chain, 1, first_seq, ()),
+    ]
+    LinkStore(store).write({Verdict.VERIFIED: groups}, NOW)
+    assert [len(group) for group in groups] == [9, 3, 0]
+    expected = [(*one, "VERIFIED", NOW, NOW) for group in groups for one in group]
+    assert store.query(READ, {"c": chain}) == sorted(expected)
+    assert expected[0][:5] == (chain, first_seq + 1, 0, 0, ids.event_id(chain, first_seq))
+    assert expected[10][:5] == (chain, first_seq + 7, 2**32 - 1, 0, names[16:32])
+
+
 def test_packed_rows_that_are_none_are_refused(store: ClickHouseStore) -> None:
     with pytest.raises(StoreRefused):
-        store.insert_packed("link_verdicts", VERDICTS, b"half a row", "half")
+        store.insert_packed(references.INSERT, references.PACKED, b"half a row", "half")
 
 
-def test_rows_packed_for_other_types_than_the_table_has_are_refused(store: ClickHouseStore) -> None:
+def test_rows_packed_for_other_types_are_refused(store: ClickHouseStore) -> None:
     count = "SELECT count() FROM link_verdicts"
     before = store.query(count)
+    one = References.of(Reference(bytes(32), 1, 0, 0, bytes(16)))
+    packed = references.pack({Verdict.VERIFIED: [one]}, NOW)
     # As many bytes: without types the engine would take them for something else.
-    packed = REFERENCE.pack(bytes(32), 1, 0, 0, bytes(16)) + b"\x08VERIFIED" + bytes(16)
-    others = VERDICTS | {"child_seq": "Int64"}
-    with pytest.raises(StoreRefused, match="child_seq"):
-        store.insert_packed("link_verdicts", others, packed, "other types")
+    others = references.PACKED | {"first_seq": "Int64"}
+    with pytest.raises(StoreRefused, match="first_seq"):
+        store.insert_packed(references.INSERT, others, packed, "other types")
     assert store.query(count) == before

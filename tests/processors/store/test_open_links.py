@@ -17,16 +17,18 @@ from sealtrail import ids
 from sealtrail.findings import Verdict
 from sealtrail_processor.linking import link_store, unread
 from sealtrail_processor.linking.link_store import (
-    REFERENCE,
     SETTLED,
     Block,
     LinkStore,
     Part,
 )
+from sealtrail_processor.linking.references import Reference, References
 from sealtrail_processor.linking.unread import Unread
 from sealtrail_processor.settings import WorkerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sealtrail_processor.judging.model import Log
     from sealtrail_processor.linking.edges import Edge
     from sealtrail_processor.store.client import ClickHouseStore
@@ -52,25 +54,26 @@ def test_open_links_are_found_by_blocks_that_differ(
     part = Part(logs[0].topic, sorted({log.partition for log in logs}), 0, 7)
     references = edges_of(store, logs)
 
-    def read(where: Part = part, limit: int = 1000) -> dict[bytes, Verdict | None]:
+    def read(where: Part = part, limit: int = 1000) -> dict[Reference, Verdict | None]:
         blocks = links.open_blocks(where, None, 1000)
         found = links.unsettled(where, [(b, b) for b in blocks], limit) if blocks else []
         together = [(blocks[0], blocks[-1])] if blocks else []
         assert not blocks or links.unsettled(where, together, limit) == found
         assert {e.log for e, _ in found} <= set(logs)
         assert [e.arrival for e, _ in found] == sorted(e.arrival for e, _ in found)
-        return {packed(e): verdict for e, verdict in found}
+        return {named(e): verdict for e, verdict in found}
 
-    everything = {REFERENCE.pack(*reference): None for reference in references}
+    everything = dict.fromkeys(references)
     assert read() == everything
     assert len(read(limit=2)) == 2
     [one, two, three, *others] = everything
-    links.write({Verdict.VERIFIED: others, Verdict.ORPHAN: [two], Verdict.PENDING: [three]}, NOW)
+    said = {Verdict.VERIFIED: others, Verdict.ORPHAN: [two], Verdict.PENDING: [three]}
+    links.write(singly(said), NOW)
     assert read() == {one: None, two: Verdict.ORPHAN, three: None}
     # Said once more before the engine has merged it.
-    links.write({Verdict.VERIFIED: others}, NOW + 1)
+    links.write(singly({Verdict.VERIFIED: others}), NOW + 1)
     assert read() == {one: None, two: Verdict.ORPHAN, three: None}
-    links.write({Verdict.MISMATCH: [one], Verdict.EXTERNAL: [two, three]}, NOW + 2)
+    links.write(singly({Verdict.MISMATCH: [one], Verdict.EXTERNAL: [two, three]}), NOW + 2)
     assert read() == {}
     assert links.open_blocks(part, None, 1000) == []
     assert read(part._replace(since=NOW + 10_000_000)) == {}
@@ -82,14 +85,14 @@ def test_a_lasting_verdict_that_another_followed_is_none(
     m = maker(4)
     sink.write(m.flush(m.accept(10)))
     links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0, 7)
-    names = [REFERENCE.pack(*reference) for reference in edges_of(store, [m.log])]
+    names = edges_of(store, [m.log])
     # Its producer fell silent, and was heard of again; by a clock that is ahead, and one behind it.
-    links.write({Verdict.LOST_WITH_PRODUCER: names[:1], Verdict.VERIFIED: names[2:]}, NOW)
-    links.write({Verdict.PENDING: names[1:2]}, NOW + 2)
-    links.write({Verdict.ORPHAN: names[:1], Verdict.VERIFIED: names[1:2]}, NOW + 1)
+    links.write(singly({Verdict.LOST_WITH_PRODUCER: names[:1], Verdict.VERIFIED: names[2:]}), NOW)
+    links.write(singly({Verdict.PENDING: names[1:2]}), NOW + 2)
+    links.write(singly({Verdict.ORPHAN: names[:1], Verdict.VERIFIED: names[1:2]}), NOW + 1)
     [block] = links.open_blocks(part, None, 10)
     found = links.unsettled(part, [(block, block)], 10)
-    assert {packed(e): v for e, v in found} == {names[0]: Verdict.ORPHAN, names[1]: None}
+    assert {named(e): v for e, v in found} == {names[0]: Verdict.ORPHAN, names[1]: None}
 
 
 def test_blocks_of_what_is_settled_are_not_named_and_others_page_by_page(
@@ -110,7 +113,7 @@ def test_blocks_of_what_is_settled_are_not_named_and_others_page_by_page(
         sum(block.references for block in paged[:n]) for n in range(len(paged))
     ]
     settled = [r for r in references if r[1] // 8 != 2]
-    links.write({Verdict.VERIFIED: [REFERENCE.pack(*r) for r in settled]}, NOW)
+    links.write(singly({Verdict.VERIFIED: settled}), NOW)
     assert links.open_blocks(part, None, 10) == [b for b in paged if b.number == 2]
     # Other partitions and topics have nothing.
     assert links.open_blocks(part._replace(partitions=[999]), None, 10) == []
@@ -131,20 +134,26 @@ def test_as_many_ranges_as_are_named_fit_into_a_question(
     assert len(found) == len(edges_of(store, [m.log]))
 
 
-def edges_of(store: ClickHouseStore, logs: list[Log]) -> list[tuple[bytes, int, int, int, bytes]]:
+def edges_of(store: ClickHouseStore, logs: list[Log]) -> list[Reference]:
     rows_ = store.query(
         "SELECT child_chain, child_seq, child_branch, ordinal, parent_id FROM edges_by_child "
         "WHERE log_id IN {logs:Array(String)} ORDER BY ALL",
         {"logs": [log.log_id for log in logs]},
     )
     assert len(rows_) > 3
-    return [(bytes(c), seq, branch, n, bytes(parent)) for c, seq, branch, n, parent in rows_]
+    return [
+        Reference(bytes(c), seq, branch, n, bytes(parent)) for c, seq, branch, n, parent in rows_
+    ]
 
 
-def packed(edge: Edge) -> bytes:
-    return REFERENCE.pack(
+def named(edge: Edge) -> Reference:
+    return Reference(
         edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal, edge.parent_id
     )
+
+
+def singly(said: Mapping[Verdict, Sequence[Reference]]) -> dict[Verdict, list[References]]:
+    return {verdict: list(map(References.of, references)) for verdict, references in said.items()}
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -175,12 +184,12 @@ def test_what_is_found_is_what_has_no_lasting_verdict(
     last: dict[tuple[bytes, int, int, int], tuple[int, Verdict]] = {}
     for at in rng.sample(range(NOW, NOW + 20), 6):
         chosen = rng.sample(sorted(made), rng.randrange(len(made)))
-        said: dict[Verdict, list[bytes]] = {}
+        said: dict[Verdict, list[Reference]] = {}
         for name in chosen:
             verdict = Verdict.VERIFIED if rng.random() < 0.6 else rng.choice(list(Verdict))
-            said.setdefault(verdict, []).append(REFERENCE.pack(*name, bytes(16)))
+            said.setdefault(verdict, []).append(Reference(*name, bytes(16)))
             last[name] = max(last.get(name, (0, Verdict.PENDING)), (at, verdict))
-        links.write(said, at)
+        links.write(singly(said), at)
     settings = WorkerSettings(links_pending_max=100)
     now = NOW + round(settings.links_rebuild_s * 1e6)
     for partitions in ([3], [4], [3, 4]):
@@ -210,8 +219,8 @@ def test_chains_that_are_not_asked_for_are_not_looked_through(
     sink.write(m.flush(m.accept(10)))
     links, part = LinkStore(store), Part(m.log.topic, [m.log.partition], 0, 7)
     [block] = links.open_blocks(part, None, 10)
-    names = [REFERENCE.pack(os.urandom(32), 1, 0, 0, bytes(16)) for _ in range(30_000)]
-    links.write({Verdict.VERIFIED: names}, NOW)
+    names = [Reference(os.urandom(32), 1, 0, 0, bytes(16)) for _ in range(30_000)]
+    links.write(singly({Verdict.VERIFIED: names}), NOW)
     asked: list[tuple[str, Any]] = []
     query = store.query
 

@@ -30,11 +30,9 @@ class Notes:
     def insert(self, table: str, columns: Sequence[str], rows: Any, token: str) -> None:
         self.told.append(("insert", table, list(rows), token))
 
-    def insert_packed(
-        self, table: str, columns: Mapping[str, str], rows: bytes, token: str
-    ) -> None:
+    def insert_packed(self, sql: str, columns: Mapping[str, str], rows: bytes, token: str) -> None:
         assert columns == {"child": "UInt64"}
-        self.told.append(("packed", table, rows, token))
+        self.told.append(("packed", sql, rows, token))
 
     def insert_avro(self, sql: str, parts: list[bytes], token: str) -> None:
         self.told.append(("avro",))
@@ -98,13 +96,13 @@ def test_rows_with_a_partition_go_to_its_shard_and_questions_to_all():
     store = ShardedStore(shards, reading)
     store.insert("findings", ("code", "partition"), [("GAP", 0), ("GAP", 1), ("GAP", 2)], "t")
     store.insert("migrations", ("version",), [(1,)], "u")
-    store.insert_packed("link_verdicts", {"child": "UInt64"}, b"packed", "v")
+    store.insert_packed("INSERT", {"child": "UInt64"}, b"packed", "v")
     store.query("SELECT 1")
     store.command("SELECT 2")
     assert shards[0].told == [
         ("insert", "findings", [("GAP", 0), ("GAP", 2)], "t"),
         ("insert", "migrations", [(1,)], "u"),
-        ("packed", "link_verdicts", b"packed", "v"),
+        ("packed", "INSERT", b"packed", "v"),
         ("command", "SELECT 2"),
     ]
     assert shards[1].told == [("insert", "findings", [("GAP", 1)], "t")]
