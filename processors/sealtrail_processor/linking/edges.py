@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sealtrail import ids
 from sealtrail.errors import MalformedError
 from sealtrail.findings import Verdict
+from sealtrail_processor.linking.references import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +31,13 @@ class Edge(NamedTuple):
     parent_id: bytes
     parent_occurred_at: int
     parent_leaf: bytes
+
+    @property
+    def reference(self) -> Reference:
+        """What a verdict is of."""
+        return Reference(
+            self.child_chain, self.child_seq, self.child_branch, self.ordinal, self.parent_id
+        )
 
 
 Decision = tuple[Edge, Verdict]
@@ -64,7 +72,7 @@ def of_batch(
     if positions is None:
         positions = ((i, n) for i, parents in enumerate(parents_of) for n in range(len(parents)))
     statement = judged.batch.statement
-    first = int.from_bytes(ids.event_id(statement.chain_id, 0), "big") + statement.first_seq
+    first = parents_of.first_id
     where = (at, judged.message.offset, judged.arrival, statement.tenant, statement.chain_id)
     return [
         Edge(

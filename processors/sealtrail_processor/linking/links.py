@@ -31,7 +31,7 @@ from sealtrail_processor.linking import edges
 from sealtrail_processor.linking.cycles import Rings
 from sealtrail_processor.linking.pending import FIRST_RETRY_S, NO_CHAIN, Pending, Waiting, place
 from sealtrail_processor.linking.recent import Recent
-from sealtrail_processor.linking.references import Groups, Reference, References
+from sealtrail_processor.linking.references import Groups, References
 from sealtrail_processor.linking.suspects import Suspects
 from sealtrail_processor.linking.unread import Unread
 
@@ -332,8 +332,8 @@ class Linker:
     def _said(self) -> dict[Verdict, list[References]]:
         """What this round decided, of each reference once: what memory proved, else the last."""
         said = {Verdict.VERIFIED: list(self._held)}
-        decided = {_reference(edge): verdict for edge, verdict in self._verdicts}
-        proved = Groups(self._held) if decided else ()
+        decided = {edge.reference: verdict for edge, verdict in self._verdicts}
+        proved = Groups(self._held)
         for reference, verdict in decided.items():
             if reference not in proved:
                 said.setdefault(verdict, []).append(References.of(reference))
@@ -352,9 +352,3 @@ class Linker:
             entries = [(e.offset, f, e.tenant) for e, f in self._found if e.log == log_]
             self._reports.write(log_, entries, "linker")
             self._found = [(e, f) for e, f in self._found if e.log != log_]
-
-
-def _reference(edge: Edge) -> Reference:
-    return Reference(
-        edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal, edge.parent_id
-    )

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
     from sealtrail.findings import Verdict
     from sealtrail_processor.linking.edges import Edge
+    from sealtrail_processor.linking.references import Reference
 
 FIRST_RETRY_S = 0.2
-# Chain, sequence number and branch of the child, and which of its parents it is.
-_Child = tuple[bytes, int, int, int]
 NO_CHAIN = -1
 
 
@@ -46,8 +45,8 @@ class Pending:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._heap: list[tuple[float, int, Waiting]] = []
-        # The same by the chain that they wait for, and by their children.
-        self._by_chain: dict[int, dict[_Child, Waiting]] = {}
+        # The same by the chain that they wait for.
+        self._by_chain: dict[int, dict[Reference, Waiting]] = {}
         self._count = itertools.count()
         self._held = 0
 
@@ -60,7 +59,7 @@ class Pending:
         What is read again from the store may wait still: twice, it would be reported twice.
         """
         waits = self._by_chain.setdefault(place(waiting.edge)[0], {})
-        known = waits.setdefault(_child(waiting.edge), waiting)
+        known = waits.setdefault(waiting.edge.reference, waiting)
         if known is waiting:
             self._held += 1
             self._schedule(waiting, pause_s)
@@ -84,7 +83,7 @@ class Pending:
             if ticket == waiting.ticket:
                 self._held -= 1
                 chain = place(waiting.edge)[0]
-                del self._by_chain[chain][_child(waiting.edge)]
+                del self._by_chain[chain][waiting.edge.reference]
                 if not self._by_chain[chain]:
                     del self._by_chain[chain]
                 found.append(waiting)
@@ -93,10 +92,6 @@ class Pending:
     def _schedule(self, waiting: Waiting, pause_s: float) -> None:
         waiting.ticket = next(self._count)
         heapq.heappush(self._heap, (self._clock() + pause_s, waiting.ticket, waiting))
-
-
-def _child(edge: Edge) -> _Child:
-    return edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal
 
 
 def place(edge: Edge) -> tuple[int, int]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sealtrail_processor.judging.model import Log
-    from sealtrail_processor.linking.edges import Edge
     from sealtrail_processor.store.client import ClickHouseStore
     from sealtrail_processor.store.sink import ClickHouseSink
 
@@ -61,7 +60,7 @@ def test_open_links_are_found_by_blocks_that_differ(
         assert not blocks or links.unsettled(where, together, limit) == found
         assert {e.log for e, _ in found} <= set(logs)
         assert [e.arrival for e, _ in found] == sorted(e.arrival for e, _ in found)
-        return {named(e): verdict for e, verdict in found}
+        return {e.reference: verdict for e, verdict in found}
 
     everything = dict.fromkeys(references)
     assert read() == everything
@@ -92,7 +91,7 @@ def test_a_lasting_verdict_that_another_followed_is_none(
     links.write(singly({Verdict.ORPHAN: names[:1], Verdict.VERIFIED: names[1:2]}), NOW + 1)
     [block] = links.open_blocks(part, None, 10)
     found = links.unsettled(part, [(block, block)], 10)
-    assert {named(e): v for e, v in found} == {names[0]: Verdict.ORPHAN, names[1]: None}
+    assert {e.reference: v for e, v in found} == {names[0]: Verdict.ORPHAN, names[1]: None}
 
 
 def test_blocks_of_what_is_settled_are_not_named_and_others_page_by_page(
@@ -144,12 +143,6 @@ def edges_of(store: ClickHouseStore, logs: list[Log]) -> list[Reference]:
     return [
         Reference(bytes(c), seq, branch, n, bytes(parent)) for c, seq, branch, n, parent in rows_
     ]
-
-
-def named(edge: Edge) -> Reference:
-    return Reference(
-        edge.child_chain, edge.child_seq, edge.child_branch, edge.ordinal, edge.parent_id
-    )
 
 
 def singly(said: Mapping[Verdict, Sequence[Reference]]) -> dict[Verdict, list[References]]:
